@@ -1,0 +1,1 @@
+"""Vocabulary types, configuration, events, errors, paths and secrets shared by every layer."""

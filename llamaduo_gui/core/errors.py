@@ -1,0 +1,47 @@
+"""The exceptions of the application: user errors apart from bugs."""
+
+from __future__ import annotations
+
+
+class LlamaDuoError(Exception):
+    """Root of every exception this application raises on purpose."""
+
+
+class UserError(LlamaDuoError):
+    """Something the user can put right; the text is one sentence that says what to do next."""
+
+
+class ConfigError(UserError):
+    """A configuration file or value is not valid."""
+
+
+class DataError(UserError):
+    """A dataset could not be read or is not fit for use."""
+
+
+class ProviderError(LlamaDuoError):
+    """A service LLM could not be used; the text names provider, model and next step.
+
+    Attributes:
+        retry_after_s: seconds the service asked to wait, or None.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class FatalProviderError(ProviderError, UserError):
+    """No request to this endpoint can succeed (wrong key, unknown model, unreachable)."""
+
+
+class RequestRejectedError(ProviderError):
+    """This one request cannot succeed (bad request, refused by a filter); others may."""
+
+
+class TransientProviderError(ProviderError):
+    """The request may succeed when it is sent again (rate limit, overload, lost connection)."""
+
+
+class JobCancelledError(LlamaDuoError):
+    """The user asked the job to stop; finished work is kept."""

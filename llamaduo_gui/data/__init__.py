@@ -1,0 +1,1 @@
+"""Reading, splitting, deduplicating and decontaminating conversation records."""

@@ -1,0 +1,1 @@
+"""Judges, reference metrics, statistics, verdicts and reports."""

@@ -1,0 +1,1 @@
+"""Writing, quantising and checking GGUF files."""

@@ -1,0 +1,1 @@
+"""The LlamaDuo loop: plan, decide, resume."""

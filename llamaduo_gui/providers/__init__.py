@@ -1,0 +1,1 @@
+"""Adapters to service LLM APIs and the request engine that paces them."""

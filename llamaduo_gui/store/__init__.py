@@ -1,0 +1,1 @@
+"""The project database: schema, migrations and queries."""

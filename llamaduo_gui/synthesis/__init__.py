@@ -1,0 +1,1 @@
+"""Asking the teacher for more data like the coverage data."""

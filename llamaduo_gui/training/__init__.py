@@ -1,0 +1,1 @@
+"""Recipes, model families and the fine-tuning of the student."""
