@@ -26,9 +26,11 @@ def test_a_connection_by_address_is_refused_without_a_lookup() -> None:
 
 
 def test_loopback_connections_are_allowed() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname(), timeout=5) as client:
-            assert client.getpeername() == server.getsockname()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname(), timeout=5) as client,
+    ):
+        assert client.getpeername() == server.getsockname()
 
 
 def test_the_home_folder_is_a_fresh_one(isolated_home: Path) -> None:
