@@ -31,7 +31,7 @@ _CORPUS = (
     "The customer cannot log in after the update and asks for a new password.",
     "Please write one sentence about the weather in spring, in plain words.",
     "A short answer is better than a long one when the question is simple.",
-    "Répondez en français s'il vous plaît. 你好，世界！ Привет, мир. 日本語のテキスト。",
+    "Répondez en français s'il vous plaît. 你好 世界。 Привет, мир. 日本語のテキスト。",
 )
 
 
