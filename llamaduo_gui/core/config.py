@@ -202,7 +202,8 @@ def validate_config(data: dict[str, Any], *, name: str = "pipeline.yaml") -> Pip
         return PipelineConfig.model_validate(data)
     except ValidationError as error:
         problems = [describe_problem(PipelineConfig, item) for item in error.errors()]
-        raise ConfigError(f"{name}: " + "; ".join(problems) + ".") from error
+        text = f"{name}: " + "; ".join(problems)
+        raise ConfigError(text if text.endswith("?") else text + ".") from error
 
 
 def dump_config(config: PipelineConfig) -> str:

@@ -30,7 +30,9 @@ class JobContext:
         if self.cancel_requested.is_set():
             raise JobCancelledError("Stopped; finished work is kept.")
 
-    def log(self, source: str, text: str, *, level: str = "info", run_id: int | None = None) -> None:
+    def log(
+        self, source: str, text: str, *, level: str = "info", run_id: int | None = None
+    ) -> None:
         """Report one line for the log view."""
         self.emit(Log(level=level, source=source, text=text, run_id=run_id))
 

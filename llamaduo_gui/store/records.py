@@ -1,0 +1,240 @@
+"""Queries on records: the coverage splits and the synthetic pairs of each round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Engine, and_, func, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from llamaduo_gui.core.types import (
+    Origin,
+    Record,
+    RecordStatus,
+    RejectReason,
+    Split,
+    messages_from_dicts,
+)
+from llamaduo_gui.store.rows import NewSynthetic, RecordFilter, RecordRow
+from llamaduo_gui.store.schema import records
+
+SortKey = Literal["id", "category", "split", "instruction", "response", "round"]
+
+
+class RecordQueries:
+    """Reads and writes the `records` table."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add_coverage(self, items: Iterable[tuple[Record, Split, str]]) -> None:
+        """Store coverage records with their frozen split and source ("file:line")."""
+        rows = [
+            _values(record, Origin.COVERAGE, split, 0, RecordStatus.KEPT, None, "", source)
+            for record, split, source in items
+        ]
+        with self._engine.begin() as connection:
+            connection.execute(insert(records), rows)
+
+    def add_synthetic(self, items: Sequence[NewSynthetic]) -> int:
+        """Store synthetic pairs; a pair whose `source` is there already is left as it is.
+
+        Returns:
+            How many were new.
+        """
+        if not items:
+            return 0
+        rows = [
+            _values(
+                item.record,
+                Origin.SYNTHETIC,
+                Split.TRAIN,
+                item.round,
+                item.status,
+                item.reject_reason,
+                item.reject_detail,
+                item.source,
+            )
+            for item in items
+        ]
+        with self._engine.begin() as connection:
+            before = connection.scalar(select(func.count()).select_from(records)) or 0
+            connection.execute(insert(records).on_conflict_do_nothing(), rows)
+            after = connection.scalar(select(func.count()).select_from(records)) or 0
+        return after - before
+
+    def get(self, record_id: int) -> RecordRow | None:
+        """One record by its row id."""
+        return next(iter(self._fetch(records.c.id == record_id)), None)
+
+    def by_split(self, split: Split) -> list[RecordRow]:
+        """Coverage records of one split, in source order."""
+        return self._fetch(
+            and_(records.c.origin == Origin.COVERAGE.value, records.c.split == split.value)
+        )
+
+    def training_set(self, through_round: int) -> list[RecordRow]:
+        """Kept training records of coverage and of the synthetic rounds 1..`through_round`."""
+        return self._fetch(
+            and_(
+                records.c.split == Split.TRAIN.value,
+                records.c.status == RecordStatus.KEPT.value,
+                records.c.round <= through_round,
+            )
+        )
+
+    def synthetic(self, round_number: int, status: RecordStatus | None = None) -> list[RecordRow]:
+        """Synthetic pairs of one round, optionally of one status."""
+        condition = and_(
+            records.c.origin == Origin.SYNTHETIC.value, records.c.round == round_number
+        )
+        if status is not None:
+            condition = and_(condition, records.c.status == status.value)
+        return self._fetch(condition)
+
+    def counts(self) -> dict[tuple[Origin, Split, RecordStatus], int]:
+        """Number of records by origin, split and status."""
+        columns = (records.c.origin, records.c.split, records.c.status)
+        with self._engine.connect() as connection:
+            found = connection.execute(select(*columns, func.count()).group_by(*columns)).all()
+        return {(Origin(o), Split(s), RecordStatus(st)): int(n) for o, s, st, n in found}
+
+    def reject_counts(self, round_number: int | None = None) -> dict[RejectReason, int]:
+        """Rejected pairs by reason, of one round or of all."""
+        query = (
+            select(records.c.reject_reason, func.count())
+            .where(records.c.status == RecordStatus.REJECTED.value)
+            .group_by(records.c.reject_reason)
+        )
+        if round_number is not None:
+            query = query.where(records.c.round == round_number)
+        with self._engine.connect() as connection:
+            return {RejectReason(r): int(n) for r, n in connection.execute(query).all() if r}
+
+    def categories(self) -> list[str]:
+        """All categories in use, sorted."""
+        query = select(records.c.category).distinct().order_by(records.c.category)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query))
+
+    def count(self, view: RecordFilter) -> int:
+        """How many records a view's filter lets through."""
+        query = select(func.count()).select_from(records).where(*_conditions(view))
+        with self._engine.connect() as connection:
+            return connection.scalar(query) or 0
+
+    def page(
+        self,
+        view: RecordFilter,
+        *,
+        offset: int,
+        limit: int,
+        sort: SortKey = "id",
+        is_descending: bool = False,
+    ) -> list[RecordRow]:
+        """One page of a filtered, sorted view; sorting is done by the database."""
+        column = records.c[sort]
+        order = column.desc() if is_descending else column.asc()
+        query = (
+            select(records)
+            .where(*_conditions(view))
+            .order_by(order, records.c.id)
+            .offset(offset)
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [_row(item) for item in connection.execute(query).mappings()]
+
+    def set_status(
+        self, record_id: int, status: RecordStatus, reason: RejectReason | None = None
+    ) -> None:
+        """Accept or reject one synthetic pair by hand."""
+        query = (
+            update(records)
+            .where(records.c.id == record_id, records.c.origin == Origin.SYNTHETIC.value)
+            .values(status=status.value, reject_reason=reason.value if reason else None)
+        )
+        with self._engine.begin() as connection:
+            connection.execute(query)
+
+    def _fetch(self, condition: ColumnElement[bool]) -> list[RecordRow]:
+        with self._engine.connect() as connection:
+            found = connection.execute(select(records).where(condition).order_by(records.c.id))
+            return [_row(item) for item in found.mappings()]
+
+
+def _values(
+    record: Record,
+    origin: Origin,
+    split: Split,
+    round_number: int,
+    status: RecordStatus,
+    reason: RejectReason | None,
+    detail: str,
+    source: str,
+) -> dict[str, Any]:
+    return {
+        "prompt_id": record.prompt_id,
+        "origin": origin.value,
+        "split": split.value,
+        "round": round_number,
+        "status": status.value,
+        "category": record.category,
+        "messages": [message.to_dict() for message in record.messages],
+        "instruction": record.instruction,
+        "response": record.target,
+        "generator": record.generator,
+        "seed_prompt": record.seed_prompt,
+        "reject_reason": reason.value if reason else None,
+        "reject_detail": detail,
+        "source": source,
+    }
+
+
+def _row(item: Any) -> RecordRow:
+    record = Record(
+        messages=messages_from_dicts(item["messages"]),
+        category=item["category"],
+        prompt_id=item["prompt_id"],
+        generator=item["generator"],
+        seed_prompt=item["seed_prompt"],
+    )
+    reason = item["reject_reason"]
+    return RecordRow(
+        id=item["id"],
+        record=record,
+        split=Split(item["split"]),
+        origin=Origin(item["origin"]),
+        round=item["round"],
+        status=RecordStatus(item["status"]),
+        reject_reason=RejectReason(reason) if reason else None,
+        reject_detail=item["reject_detail"] or "",
+        source=item["source"],
+    )
+
+
+def _conditions(view: RecordFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if view.text:
+        conditions.append(
+            or_(
+                records.c.instruction.icontains(view.text, autoescape=True),
+                records.c.response.icontains(view.text, autoescape=True),
+            )
+        )
+    choices: tuple[tuple[str, Iterable[Any]], ...] = (
+        ("split", view.splits),
+        ("origin", view.origins),
+        ("status", view.statuses),
+        ("reject_reason", view.reasons),
+    )
+    for name, values in choices:
+        wanted = sorted(value.value for value in values)
+        if wanted:
+            conditions.append(records.c[name].in_(wanted))
+    if view.category:
+        conditions.append(records.c.category == view.category)
+    if view.round is not None:
+        conditions.append(records.c.round == view.round)
+    return conditions
