@@ -6,6 +6,7 @@ Keys are never written to a file, a database, a log or a command line.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -115,9 +116,9 @@ class SecretStore:
                 ) from error
         return found
 
-    def collect(self, providers: set[str]) -> dict[str, str]:
+    def collect(self, providers: Iterable[str]) -> dict[str, str]:
         """Keys of the named providers that have one, to hand to a child on standard input."""
-        found = {name: self.get(name) for name in sorted(providers)}
+        found = {name: self.get(name) for name in sorted({*providers})}
         return {name: key for name, key in found.items() if key}
 
     def _find(self, provider: str) -> tuple[KeyStatus, str | None]:

@@ -135,29 +135,24 @@ class RunQueries:
             connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
 
     def mark_interrupted(self) -> list[RunRow]:
-        """Turn runs that claim to run, but whose process is gone, into `interrupted`.
+        """Turn runs that claim to be running into `interrupted`.
+
+        Call it only while holding the project's lock: then no process can be working on them.
 
         Returns:
             The runs that changed.
         """
-        stale = [
-            run
-            for run in self.all()
-            if run.status in (RunStatus.RUNNING, RunStatus.QUEUED)
-            and not (run.status is RunStatus.RUNNING and _is_alive(run.pid))
-            and run.attempts > 0
-        ]
+        stale = [run for run in self.all() if run.status is RunStatus.RUNNING]
         with self._engine.begin() as connection:
-            for run in stale:
-                connection.execute(
-                    update(runs)
-                    .where(runs.c.id == run.id)
-                    .values(
-                        status=RunStatus.INTERRUPTED.value,
-                        pid=None,
-                        error="The process ended before the run was finished.",
-                    )
+            connection.execute(
+                update(runs)
+                .where(runs.c.id.in_([run.id for run in stale]))
+                .values(
+                    status=RunStatus.INTERRUPTED.value,
+                    pid=None,
+                    error="The process ended before the run was finished.",
                 )
+            )
         return [self.get(run.id) for run in stale]
 
     def reset(self, run_id: int, config: Mapping[str, Any] | None = None) -> None:
@@ -167,45 +162,6 @@ class RunQueries:
             values["config"] = dict(config)
         with self._engine.begin() as connection:
             connection.execute(update(runs).where(runs.c.id == run_id).values(**values))
-
-
-def _is_alive(pid: int | None) -> bool:
-    """Whether a process with this id exists (it may be another program's by now)."""
-    if pid is None or pid <= 0:
-        return False
-    if os.name == "nt":
-        return _is_alive_windows(pid)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """A killed child that nobody has waited for still has a process id (Linux only)."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
-
-
-def _is_alive_windows(pid: int) -> bool:
-    # On Windows os.kill(pid, 0) would end the process instead of asking about it.
-    import ctypes
-
-    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined,unused-ignore]
-    handle = kernel.OpenProcess(0x1000, False, pid)
-    if not handle:
-        return False
-    code = ctypes.c_ulong()
-    kernel.GetExitCodeProcess(handle, ctypes.byref(code))
-    kernel.CloseHandle(handle)
-    still_active = 259
-    return code.value == still_active
 
 
 def _row(item: Any) -> RunRow:

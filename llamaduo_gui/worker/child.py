@@ -1,0 +1,162 @@
+"""Entry of the child process: reads one job from standard input, does it, reports on standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from llamaduo_gui.core.errors import JobCancelledError, LlamaDuoError, UserError
+from llamaduo_gui.core.events import Event, Finished, Log, Progress, to_line
+from llamaduo_gui.core.job import JobContext
+from llamaduo_gui.store.lock import working_lock
+from llamaduo_gui.store.project import Project
+from llamaduo_gui.worker.protocol import CANCEL, JobSpec, decode_command, decode_job
+
+_PROGRESS_WRITE_S = 1.0
+
+
+def main() -> int:
+    """Do one job. Returns the exit code: 0 succeeded, 1 failed or cancelled, 2 bad input."""
+    channel = _claim_stdout()
+    lock = threading.Lock()
+
+    def emit(event: Event) -> None:
+        with lock:
+            channel.write(to_line(event) + "\n")
+            channel.flush()
+
+    spec, secrets = decode_job(sys.stdin.readline())
+    context = JobContext(emit=emit, secrets=secrets)
+    commands = CommandReader(context)
+    commands.start()
+    final = _do(spec, context, commands)
+    emit(final)
+    # Library threads must not keep a finished child alive.
+    channel.close()
+    sys.stderr.flush()
+    os._exit(0 if final.status == "succeeded" else 2 if final.is_user_error else 1)
+
+
+class CommandReader(threading.Thread):
+    """Reads commands from standard input; `cancel`, or its end, cancels the job."""
+
+    def __init__(self, context: JobContext) -> None:
+        super().__init__(name="commands", daemon=True)
+        self._context = context
+        self.on_command: Callable[[str, dict[str, Any]], None] | None = None
+
+    def run(self) -> None:
+        """Read until the parent closes the pipe."""
+        for line in sys.stdin:
+            command = decode_command(line)
+            if command is None:
+                continue
+            name, values = command
+            if name == CANCEL:
+                self._context.cancel_requested.set()
+            if self.on_command is not None:
+                self.on_command(name, values)
+        self._context.cancel_requested.set()
+        if self.on_command is not None:
+            self.on_command(CANCEL, {})
+
+
+def _do(spec: JobSpec, context: JobContext, commands: CommandReader) -> Finished:
+    job = JOBS.get(spec.kind)
+    try:
+        if job is None:
+            raise LlamaDuoError(f"There is no job named {spec.kind!r}.")
+        result = job(spec, context, commands)
+        return Finished(run_id=0, status="succeeded", is_job=True, result=dict(result))
+    except JobCancelledError as error:
+        return Finished(run_id=0, status="cancelled", error=str(error), is_job=True)
+    except UserError as error:
+        return Finished(
+            run_id=0, status="failed", error=str(error), is_user_error=True, is_job=True
+        )
+    except MemoryError:
+        text = "The machine ran out of memory; use a smaller batch size or a smaller model."
+        return Finished(run_id=0, status="failed", error=text, is_job=True)
+    except Exception as error:
+        # The one place where a bug becomes a message: the traceback goes to the log file.
+        traceback.print_exc(file=sys.stderr)
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        for key in context.secrets.values():
+            text = text.replace(key, "[key]")
+        return Finished(run_id=0, status="failed", error=text[:2000], is_job=True)
+
+
+def _with_project(
+    work: Callable[[Project, JobContext, Mapping[str, Any]], Mapping[str, Any]],
+) -> Callable[[JobSpec, JobContext, CommandReader], Mapping[str, Any]]:
+    """A job that works in a locked project; its log lines and progress are stored as well."""
+
+    def job(spec: JobSpec, context: JobContext, _: CommandReader) -> Mapping[str, Any]:
+        with ExitStack() as stack:
+            project = stack.enter_context(Project.open(Path(spec.project)))
+            stack.enter_context(working_lock(project))
+            context.emit = _Recorder(project, context.emit)
+            return work(project, context, spec.options)
+
+    return job
+
+
+class _Recorder:
+    """Stores log lines and, once a second, progress, then passes events on."""
+
+    def __init__(self, project: Project, emit: Callable[[Event], None]) -> None:
+        self._project = project
+        self._emit = emit
+        self._last_write = 0.0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Log):
+            self._project.logs.add(event.level, event.source, event.text, event.run_id)
+        elif isinstance(event, Progress):
+            now = time.monotonic()
+            if now - self._last_write >= _PROGRESS_WRITE_S or event.done >= event.total:
+                self._last_write = now
+                self._project.runs.set_progress(event.run_id, event.done, event.total)
+        self._emit(event)
+
+
+def _pipeline(project: Project, context: JobContext, options: Mapping[str, Any]) -> dict[str, Any]:
+    from llamaduo_gui.pipeline.loop import run_pipeline
+
+    return run_pipeline(
+        project, context, last_round=options.get("rounds"), until=options.get("until")
+    )
+
+
+def _single(project: Project, context: JobContext, options: Mapping[str, Any]) -> dict[str, Any]:
+    from llamaduo_gui.pipeline.single import run_single
+
+    return run_single(project, context, options)
+
+
+def _chat(spec: JobSpec, context: JobContext, commands: CommandReader) -> dict[str, Any]:
+    from llamaduo_gui.worker.chat_job import run_chat
+
+    return run_chat(spec, context, commands)
+
+
+JOBS: dict[str, Callable[[JobSpec, JobContext, CommandReader], Mapping[str, Any]]] = {
+    "pipeline": _with_project(_pipeline),
+    "stage": _with_project(_single),
+    "chat": _chat,
+}
+
+
+def _claim_stdout() -> IO[str]:
+    """Keep the real standard output for events; whatever libraries print goes to standard error."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return channel
