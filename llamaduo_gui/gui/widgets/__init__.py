@@ -1,0 +1,1 @@
+"""Reusable components of the window; none of them knows the project database or a job."""
