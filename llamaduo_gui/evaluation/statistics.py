@@ -11,7 +11,7 @@ cannot be told is None, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -119,8 +119,8 @@ def summarize(
     n_responses = sum(len(values) for values in arrays)
     n_unscored = int(sum(np.isnan(values).sum() for values in arrays))
     clusters = _clusters(scores, _scored_prompts([scores]), COVERAGE_THRESHOLDS)
-    estimates = _single(clusters, n_responses, resamples, seed)
-    return Summary(*estimates, len(arrays), n_responses, n_unscored)
+    mean, half, most = _single(clusters, n_responses, resamples, seed)
+    return Summary(mean, half, most, len(arrays), n_responses, n_unscored)
 
 
 def ratio(
@@ -195,6 +195,8 @@ def coverage_curve(
 
 
 _ONE_PROMPT = "one scored prompt: an interval needs two or more"
+_Triple = tuple[Estimate, Estimate, Estimate]
+_Combine = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 def _scored_prompts(models: Sequence[PromptScores]) -> list[str]:
@@ -230,22 +232,21 @@ def _values(totals: FloatArray) -> FloatArray:
     return shares
 
 
-def _single(
-    clusters: FloatArray, n_responses: int, resamples: int, seed: int
-) -> tuple[Estimate, ...]:
+def _single(clusters: FloatArray, n_responses: int, resamples: int, seed: int) -> _Triple:
     if len(clusters) == 0:
         missing = (
             f"none of the {n_responses} responses was scored" if n_responses else "no responses"
         )
-        return (Estimate(None, reason=missing),) * len(STATISTICS)
+        nothing = Estimate(None, reason=missing)
+        return nothing, nothing, nothing
     values = _values(clusters.sum(axis=0))
     if len(clusters) < 2:
-        return tuple(Estimate(_round(value), reason=_ONE_PROMPT) for value in values)
+        return _intervals(values, None, "")
     drawn = _values(resampled_totals(clusters, resamples=resamples, seed=seed))
-    return tuple(_interval(value, drawn[:, i], "") for i, value in enumerate(values))
+    return _intervals(values, drawn, "")
 
 
-def _quotient(scale: float) -> Any:
+def _quotient(scale: float) -> _Combine:
     def divide(student: FloatArray, teacher: FloatArray) -> FloatArray:
         undefined = np.full_like(student, np.nan)
         return scale * np.divide(student, teacher, out=undefined, where=teacher > 0)
@@ -256,7 +257,7 @@ def _quotient(scale: float) -> Any:
 def _compare(
     local: Sequence[PromptScores],
     service: Sequence[PromptScores],
-    combine: Any,
+    combine: _Combine,
     resamples: int,
     seed: int,
 ) -> Comparison:
@@ -279,19 +280,22 @@ def _compare(
         parts = np.split(totals, len(local) + len(service), axis=1)
         models = [_values(part) for part in parts]
         drawn = combine(_best(models[: len(local)]), _best(models[len(local) :]))
-    return Comparison(
-        *(
-            _interval(value, None if drawn is None else drawn[:, i], "the teacher's value is 0")
-            for i, value in enumerate(values)
-        ),
-        len(prompts),
-    )
+    mean, half, most = _intervals(values, drawn, "the teacher's value is 0")
+    return Comparison(mean, half, most, len(prompts))
 
 
 def _best(models: Sequence[FloatArray]) -> FloatArray:
     """Element-wise best of several models; a model without a score in a draw is passed over."""
     best: FloatArray = np.fmax.reduce(np.stack(models))
     return best
+
+
+def _intervals(values: FloatArray, drawn: FloatArray | None, undefined: str) -> _Triple:
+    mean, half, most = (
+        _interval(float(value), None if drawn is None else drawn[:, i], undefined)
+        for i, value in enumerate(values)
+    )
+    return mean, half, most
 
 
 def _interval(value: float, drawn: FloatArray | None, undefined: str) -> Estimate:

@@ -17,6 +17,7 @@ from llamaduo_gui.evaluation import bootstrap
 from llamaduo_gui.evaluation.statistics import (
     STATISTICS,
     Comparison,
+    CoverageCurve,
     Estimate,
     Summary,
     coverage_curve,
@@ -242,7 +243,7 @@ def test_large_problems_are_resampled_in_blocks_with_the_same_draws(
 @given(scores_by_prompt)
 @settings(max_examples=60)
 def test_no_input_puts_nan_or_infinity_into_the_json(scores: Scores) -> None:
-    items = [
+    items: list[Summary | Comparison | CoverageCurve] = [
         summarize(scores, resamples=200),
         ratio(scores, scores, resamples=200),
         difference(scores, scores, resamples=200),
