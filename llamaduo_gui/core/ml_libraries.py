@@ -1,0 +1,37 @@
+"""Settings every process that trains or generates makes once, before the heavy libraries load."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+_LOGGERS = (
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "huggingface_hub",
+    "peft",
+    "torch",
+    "transformers",
+    "trl",
+)
+
+
+def prepare_ml_libraries() -> None:
+    """Keep libraries quiet, off the network for telemetry, and on one GPU.
+
+    Standard output of the child process is the event channel, so nothing else may write there:
+    progress bars are off, loggers say warnings only, on standard error. Call it before torch,
+    transformers or huggingface_hub is imported; calling it again changes nothing.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # The application has one GPU slot, and TRL refuses to train when it sees several cards.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.ERROR)

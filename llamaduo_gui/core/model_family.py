@@ -1,0 +1,72 @@
+"""What a base model's family needs: stop tokens, LoRA targets, template arguments, GGUF name."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llamaduo_gui.core.base_model import read_model_config
+from llamaduo_gui.core.config import describe_problem
+from llamaduo_gui.core.errors import ConfigError
+from llamaduo_gui.core.paths import resource
+
+
+class ModelFamily(BaseModel):
+    """One file of `resources/model_families`.
+
+    Attributes:
+        name: the file's name.
+        model_types: values of `model_type` in config.json that belong to the family.
+        gguf_architecture: its name in a GGUF file; None means that export is not supported.
+        stop_tokens: texts of the tokens that end an answer; those a tokeniser lacks are ignored.
+        lora_targets: names of the linear layers adapted when a recipe says `auto`.
+        template_arguments: passed to the chat template in training and in generation alike.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    model_types: tuple[str, ...]
+    gguf_architecture: str | None = None
+    stop_tokens: tuple[str, ...] = ()
+    lora_targets: tuple[str, ...] = ()
+    template_arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+@cache
+def load_families() -> tuple[ModelFamily, ...]:
+    """All shipped families, sorted by name.
+
+    Raises:
+        ConfigError: a file has an unknown key or a wrong value.
+    """
+    return tuple(_load(path) for path in sorted(resource("model_families").glob("*.yaml")))
+
+
+def detect_family(folder: Path) -> ModelFamily:
+    """The family of the model in `folder`, by `model_type` of its config.json.
+
+    A model of another type gets a family of its own without a GGUF architecture: it can be
+    trained and asked, but not exported.
+
+    Raises:
+        UserError: the folder holds no readable config.json.
+    """
+    model_type = str(read_model_config(folder).get("model_type", "unknown"))
+    for family in load_families():
+        if model_type in family.model_types:
+            return family
+    return ModelFamily(name=model_type, model_types=(model_type,))
+
+
+def _load(path: Path) -> ModelFamily:
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        return ModelFamily.model_validate({"name": path.stem, **data})
+    except ValidationError as error:
+        problems = [describe_problem(ModelFamily, item) for item in error.errors()]
+        raise ConfigError(f"{path.name}: " + "; ".join(problems) + ".") from error
