@@ -76,7 +76,7 @@ class InferenceConfig(_Section):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.8
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Annotated[int, Field(ge=1)] = 512
-    backend: Literal["auto", "transformers", "llama_cpp"] = "auto"
+    backend: Literal["auto", "transformers"] = "auto"
 
 
 class SynthesisConfig(_Section):

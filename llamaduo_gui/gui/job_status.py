@@ -1,0 +1,64 @@
+"""Words for the job bar: what runs, in which round, how far, and how the last job ended."""
+
+from __future__ import annotations
+
+import time
+
+from llamaduo_gui.core.types import Stage
+from llamaduo_gui.gui.session import ProjectSession
+from llamaduo_gui.gui.widgets.job_bar import JobStatus
+
+STAGE_VERBS: dict[str, str] = {
+    Stage.SYNTHESIZE: "Synthesising",
+    Stage.FINETUNE: "Fine-tuning",
+    Stage.INFER: "Answering",
+    Stage.JUDGE: "Judging",
+    Stage.DECIDE: "Deciding",
+    Stage.EXPORT: "Exporting",
+    Stage.REPORT: "Writing the report",
+    Stage.PIPELINE: "Working",
+}
+
+MODEL_NAMES: dict[str, str] = {
+    "service": "service LLM",
+    "base": "untuned base",
+    "tuned": "tuned student",
+    "gguf": "GGUF",
+}
+
+
+def describe_job(session: ProjectSession) -> JobStatus:
+    """What the running job is doing."""
+    if session.is_cancelling:
+        return JobStatus("warn", "Stopping", "finishing what is in flight")
+    run, progress = session.current_run, session.current_progress
+    if run is None:
+        return JobStatus("run", "Starting", "loading the worker")
+    verb = STAGE_VERBS.get(run.stage, run.stage)
+    parts = [f"Round {run.round}"] if run.round is not None else ["Baselines"]
+    if run.label:
+        parts.append(MODEL_NAMES.get(run.label, run.label))
+    if progress is None or progress.total <= 0:
+        return JobStatus("run", verb, " · ".join(parts))
+    parts.append(f"{progress.done:,} of {progress.total:,} {progress.units}".rstrip())
+    is_full = progress.done >= progress.total
+    return JobStatus(
+        "run",
+        verb,
+        " · ".join(parts),
+        done=progress.done,
+        total=progress.total,
+        eta_s=progress.eta_s,
+        finishing=(progress.message or "saving") if is_full else "",
+    )
+
+
+def describe_idle(session: ProjectSession) -> str:
+    """How the last job of this session, or of an earlier one, ended."""
+    result = session.last_result
+    if result is not None and result.status != "succeeded":
+        return f"Last job {result.status}"
+    finished = [run.finished_at for run in session.project.runs.all() if run.finished_at]
+    if not finished:
+        return "Nothing has run yet"
+    return f"Last run finished {time.strftime('%H:%M', time.localtime(max(finished)))}"

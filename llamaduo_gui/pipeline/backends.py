@@ -1,0 +1,39 @@
+"""Which weights answer: chooses and loads the backend for the base, the student and the GGUF."""
+
+from __future__ import annotations
+
+from llamaduo_gui.core.base_model import resolve_base_model
+from llamaduo_gui.core.config import PipelineConfig
+from llamaduo_gui.core.errors import UserError
+from llamaduo_gui.core.types import ModelKind
+from llamaduo_gui.inference.base import Backend
+from llamaduo_gui.store.project import Project
+
+
+def make_backend(
+    project: Project, config: PipelineConfig, kind: ModelKind, round_number: int | None
+) -> Backend:
+    """A backend that answers with the weights of `kind`.
+
+    Raises:
+        UserError: the weights are not there yet; the text names the step that makes them.
+    """
+    if kind is ModelKind.GGUF:
+        from llamaduo_gui.inference.llama_cpp_backend import LlamaCppBackend
+
+        gguf = project.artifacts.latest("gguf", round_number)
+        if gguf is None:
+            raise UserError("There is no GGUF file yet; export one first.")
+        return LlamaCppBackend(project.artifacts.absolute(gguf))
+    from llamaduo_gui.inference.transformers_backend import TransformersBackend
+
+    base = resolve_base_model(config.student.base_model, config.student.revision)
+    if kind is ModelKind.BASE:
+        return TransformersBackend(base)
+    adapter = project.artifacts.latest("adapter", round_number)
+    if adapter is not None:
+        return TransformersBackend(base, adapter=project.artifacts.absolute(adapter))
+    model = project.artifacts.latest("model", round_number)
+    if model is not None:
+        return TransformersBackend(project.artifacts.absolute(model))
+    raise UserError(f"Round {round_number} has no trained student yet; fine-tune first.")

@@ -1,0 +1,222 @@
+"""Carries out one step: its run row, its events, and the call into the stage that does the work."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llamaduo_gui import __version__
+from llamaduo_gui.core.config import PipelineConfig
+from llamaduo_gui.core.errors import JobCancelledError, LlamaDuoError
+from llamaduo_gui.core.events import Finished, Started
+from llamaduo_gui.core.job import JobContext
+from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
+from llamaduo_gui.pipeline.plan import Step
+from llamaduo_gui.store.project import Project
+from llamaduo_gui.store.rows import RunRow
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "llama-cpp-python",
+    "gguf",
+    "openai",
+)
+
+Summary = Mapping[str, Any]
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of this application, Python and the packages that shape the results."""
+    found = {"llamaduo-gui": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Carries out steps of one project with one configuration.
+
+    Attributes:
+        last_round: number of the last round that may happen, kept with each decision.
+        pair_count: pairs to synthesise instead of the configured number, or None.
+    """
+
+    project: Project
+    context: JobContext
+    config: PipelineConfig
+    last_round: int
+    parent_id: int | None = None
+    pair_count: int | None = None
+
+    def run(self, step: Step, *, again: bool = False) -> RunRow:
+        """Do a step, or take it up where it stopped; a step that succeeded is not done twice.
+
+        Args:
+            step: what to do.
+            again: do it even if it succeeded before.
+
+        Raises:
+            JobCancelledError, LlamaDuoError: the run row says so too.
+        """
+        self.context.check_cancelled()
+        row = self.project.runs.find_or_create(
+            step.key,
+            step.stage,
+            round_number=step.round,
+            label=step.label,
+            split=step.split,
+            config=self.config.model_dump(mode="json"),
+            seed=self.config.seed,
+            parent_id=self.parent_id,
+        )
+        if row.status is RunStatus.SUCCEEDED and not again:
+            return row
+        return self.record(row, lambda: self._work(step, row))
+
+    def record(self, row: RunRow, work: Callable[[], Summary]) -> RunRow:
+        """Run `work` as the run `row`: status, times, error and summary are kept."""
+        runs = self.project.runs
+        runs.start(row.id, installed_versions())
+        self.context.emit(Started(row.id, row.stage.value, row.round, row.label))
+        self.context.changed("runs")
+        status, error, summary = RunStatus.FAILED, "", None
+        try:
+            summary = dict(work())
+            status = RunStatus.SUCCEEDED
+        except JobCancelledError as stop:
+            status, error = RunStatus.CANCELLED, str(stop)
+            raise
+        except LlamaDuoError as failure:
+            error = str(failure)
+            raise
+        except BaseException as failure:
+            error = f"{type(failure).__name__}: {failure}"
+            raise
+        finally:
+            runs.finish(row.id, status, error=error, summary=summary)
+            self.context.emit(Finished(row.id, status.value, error))
+            self.context.changed("runs")
+        return runs.get(row.id)
+
+    def _work(self, step: Step, run: RunRow) -> Summary:
+        work: dict[Stage, Callable[[Step, RunRow], Summary]] = {
+            Stage.SYNTHESIZE: self._synthesize,
+            Stage.FINETUNE: self._finetune,
+            Stage.INFER: self._infer,
+            Stage.JUDGE: self._judge,
+            Stage.DECIDE: self._decide,
+            Stage.EXPORT: self._export,
+        }
+        return work[step.stage](step, run)
+
+    def _synthesize(self, step: Step, run: RunRow) -> Summary:
+        from llamaduo_gui.pipeline.feedback import category_weights
+        from llamaduo_gui.synthesis.stage import run_synthesis
+
+        number = _round_of(step)
+        config = self.config
+        if self.pair_count is not None:
+            synthesis = config.synthesis.model_copy(update={"pairs_per_round": self.pair_count})
+            config = config.model_copy(update={"synthesis": synthesis})
+        return run_synthesis(
+            self.project,
+            run,
+            self.context,
+            round_number=number,
+            config=config,
+            category_weights=category_weights(self.project, config, number - 1),
+        )
+
+    def _finetune(self, step: Step, run: RunRow) -> Summary:
+        from llamaduo_gui.training.stage import run_finetune
+
+        return run_finetune(
+            self.project, run, self.context, round_number=_round_of(step), config=self.config
+        )
+
+    def _infer(self, step: Step, run: RunRow) -> Summary:
+        from llamaduo_gui.inference.stage import run_inference, run_service_inference
+
+        split = step.split or Split.VALIDATION
+        if step.kind is ModelKind.SERVICE:
+            return run_service_inference(
+                self.project, run, self.context, split=split, config=self.config
+            )
+        from llamaduo_gui.pipeline.backends import make_backend
+
+        kind = step.kind or ModelKind.TUNED
+        backend = make_backend(self.project, self.config, kind, step.round)
+        try:
+            return run_inference(
+                self.project,
+                run,
+                self.context,
+                backend=backend,
+                split=split,
+                kind=kind,
+                config=self.config,
+            )
+        finally:
+            backend.close()
+
+    def _judge(self, step: Step, run: RunRow) -> Summary:
+        from llamaduo_gui.evaluation.stage import run_judging
+
+        answered = self.project.runs.by_key(step.key.replace("judge:", "infer:", 1))
+        if answered is None:
+            raise LlamaDuoError(f"There are no answers to judge for {step.key}.")
+        return run_judging(
+            self.project, run, self.context, candidate_run_id=answered.id, config=self.config
+        )
+
+    def _decide(self, step: Step, run: RunRow) -> Summary:
+        from llamaduo_gui.pipeline.feedback import decide_round
+
+        decision = decide_round(self.project, self.config, _round_of(step), self.last_round)
+        self.context.log("decide", f"round {step.round}: {decision.reason}", run_id=run.id)
+        return {**decision.to_dict(), "last_round": self.last_round}
+
+    def _export(self, step: Step, run: RunRow) -> Summary:
+        from llamaduo_gui.export.stage import run_export
+
+        return run_export(
+            self.project,
+            run,
+            self.context,
+            round_number=_round_of(step),
+            quant=step.key.split(":")[1],
+            config=self.config,
+        )
+
+
+def export_copy(path: Path, out: Path) -> Path:
+    """Copy an exported file to where the user wants it; an existing file is replaced at the end."""
+    import shutil
+
+    out = out.expanduser().resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".part")
+    try:
+        shutil.copyfile(path, temporary)
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return out
+
+
+def _round_of(step: Step) -> int:
+    if step.round is None:
+        raise LlamaDuoError(f"{step.key} belongs to no round.")
+    return step.round

@@ -1,0 +1,102 @@
+"""One stage alone, as the commands `synthesize`, `finetune`, `infer`, `judge`, `export` do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llamaduo_gui.core.config import PipelineConfig
+from llamaduo_gui.core.errors import UserError
+from llamaduo_gui.core.job import JobContext
+from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
+from llamaduo_gui.pipeline.execute import Executor, export_copy
+from llamaduo_gui.pipeline.feedback import read_decisions
+from llamaduo_gui.pipeline.loop import write_report
+from llamaduo_gui.pipeline.plan import Step, answer_steps
+from llamaduo_gui.store.project import Project
+
+
+def run_single(project: Project, context: JobContext, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Do one stage for the current round; the loop later finds it done.
+
+    Args:
+        options: `stage`, and by stage: `count` (synthesize), `quant` and `out` (export).
+
+    Raises:
+        UserError: what the stage needs is not there yet.
+    """
+    config = project.config
+    count = options.get("count")
+    executor = Executor(project, context, config, config.decision.max_rounds, pair_count=count)
+    stage = Stage(options["stage"])
+    if stage is Stage.REPORT:
+        return dict(write_report(executor).summary)
+    if stage is Stage.EXPORT:
+        return _export(executor, options)
+    summaries = [
+        {"run": run.key, **run.summary}
+        for run in (executor.run(step, again=True) for step in _steps(project, config, stage))
+    ]
+    return summaries[0] if len(summaries) == 1 else {"runs": summaries}
+
+
+def _steps(project: Project, config: PipelineConfig, stage: Stage) -> list[Step]:
+    trained = trained_rounds(project)
+    if stage is Stage.SYNTHESIZE:
+        number = max(trained, default=-1) + 1 or 1
+        return [Step(f"synthesize:r{max(number, 1)}", stage, max(number, 1))]
+    if stage is Stage.FINETUNE:
+        return [_finetune_step(project, trained)]
+    if not trained:
+        raise UserError("There is no trained student yet; run `finetune` first.")
+    answer, judge = answer_steps(ModelKind.TUNED, Split(config.decision.split), max(trained))
+    if stage is Stage.INFER:
+        return [answer]
+    if stage is Stage.JUDGE:
+        if project.runs.by_key(answer.key) is None:
+            raise UserError("There are no answers to judge yet; run `infer` first.")
+        return [judge]
+    raise UserError(f"The stage {stage.value} cannot be run alone.")
+
+
+def _finetune_step(project: Project, trained: list[int]) -> Step:
+    """The next round that has data but no student yet; the last one again otherwise."""
+    following = max(trained, default=-1) + 1
+    synthesized = project.runs.by_key(f"synthesize:r{following}")
+    has_data = following == 0 or (
+        synthesized is not None and synthesized.status is RunStatus.SUCCEEDED
+    )
+    number = following if has_data else max(trained)
+    return Step(f"finetune:r{number}", Stage.FINETUNE, number)
+
+
+def trained_rounds(project: Project) -> list[int]:
+    """Numbers of the rounds with a finished student."""
+    return [
+        run.round
+        for run in project.runs.all(Stage.FINETUNE)
+        if run.status is RunStatus.SUCCEEDED and run.round is not None
+    ]
+
+
+def _export(executor: Executor, options: Mapping[str, Any]) -> dict[str, Any]:
+    project = executor.project
+    trained = trained_rounds(project)
+    if not trained:
+        raise UserError("There is no trained student to export yet; run the loop first.")
+    decisions = read_decisions(project)
+    number = decisions[max(decisions)].best_round if decisions else max(trained)
+    quant = options.get("quant") or executor.config.export.quant
+    step = Step(f"export:{quant}:r{number}", Stage.EXPORT, number, ModelKind.GGUF)
+    row = project.artifacts.latest("gguf", number)
+    is_there = (
+        row is not None
+        and row.meta.get("quant") == quant
+        and project.artifacts.absolute(row).is_file()
+    )
+    run = executor.run(step, again=not is_there)
+    summary = dict(run.summary)
+    if options.get("out"):
+        summary["path"] = str(export_copy(Path(summary["path"]), Path(options["out"])))
+    return summary
