@@ -119,7 +119,7 @@ def main(argv: list[str], system: System | None = None, root: Path = ROOT) -> in
     command, options, arguments = parse(argv)
     machine = system or System()
     extras = {"test"} if command == "test" else set()
-    needs_qt = command in ("run", "test") or (command == "demo" and "--no-gui" not in arguments)
+    has_window = command == "run" or (command == "demo" and "--no-gui" not in arguments)
     try:
         setup = Setup(options, root, machine)
         if not setup.is_complete(extras) and not setup.has_usable_python():
@@ -128,7 +128,7 @@ def main(argv: list[str], system: System | None = None, root: Path = ROOT) -> in
                 say(f"Using {python}")
                 return machine.replace_by([python, str(Path(__file__).resolve()), *argv])
         setup.ensure(extras)
-        setup.check_qt(is_required=needs_qt)
+        setup.check_qt(is_required=has_window or command == "test", has_window=has_window)
         return start(command, arguments, setup)
     except SetupError as error:
         say(f"llamaduo-gui: {error}")

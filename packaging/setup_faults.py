@@ -110,20 +110,27 @@ def check_compiler(system: System, is_cuda: bool) -> None:
         )
 
 
-def missing_qt_libraries(system: System, python: Path) -> str | None:
-    """The sentence naming the system packages without which Qt does not load, or None."""
+def missing_qt_libraries(system: System, python: Path, has_x11_window: bool) -> str | None:
+    """The sentence naming the system packages that Qt lacks, or None when it has them.
+
+    With `has_x11_window`, the plugin that opens windows on an X11 display must load as well; Qt
+    itself only aborts the process when that one fails.
+    """
     outcome = system.run([str(python), "-c", "from PySide6 import QtWidgets"])
-    if outcome.is_ok:
+    if outcome.is_ok and not has_x11_window:
         return None
     where = "import PySide6; print(list(PySide6.__path__)[0])"
     folder = Path(system.run([str(python), "-c", where]).text.strip())
+    plugin = ["Qt/plugins/platforms/libqxcb.so"] if has_x11_window else []
     packages = set()
-    for part in ("QtWidgets.abi3.so", "Qt/plugins/platforms/libqxcb.so"):
+    for part in ["QtWidgets.abi3.so", *plugin]:
         for line in system.run(["ldd", str(folder / part)]).text.splitlines():
             library = line.strip().partition(".so")[0]
             if "not found" in line and library in QT_PACKAGES:
                 packages.add(QT_PACKAGES[library])
-    if not packages:
-        return f"Qt does not load here: {outcome.text.strip().splitlines()[-1][:200]}"
-    names = " ".join(sorted(packages))
-    return f"Qt needs system libraries; on Debian or Ubuntu: sudo apt-get install {names}"
+    if packages:
+        names = " ".join(sorted(packages))
+        return f"Qt needs system libraries; on Debian or Ubuntu: sudo apt-get install {names}"
+    if outcome.is_ok:
+        return None
+    return f"Qt does not load here: {outcome.text.strip().splitlines()[-1][:200]}"

@@ -111,13 +111,18 @@ class Setup:
             self._require(self._pip("install", target, "Installing LlamaDuo"), "LlamaDuo")
             self._finish(project=wanted.project, extras=wanted.extras)
 
-    def check_qt(self, is_required: bool) -> None:
-        """Name the system packages that Qt lacks; an error only when a window is wanted."""
-        if self.system.platform != "linux" or self.stamp.get("qt"):
+    def check_qt(self, is_required: bool, has_window: bool) -> None:
+        """Name the system packages that Qt lacks; an error only when Qt is needed now."""
+        if self.system.platform != "linux":
             return
-        sentence = missing_qt_libraries(self.system, self.python)
+        is_elsewhere = os.environ.get("QT_QPA_PLATFORM") or os.environ.get("WAYLAND_DISPLAY")
+        has_x11_window = has_window and not is_elsewhere
+        check = "qt-window" if has_x11_window else "qt"
+        if self.stamp.get(check):
+            return
+        sentence = missing_qt_libraries(self.system, self.python, has_x11_window)
         if sentence is None:
-            self._finish(qt=True)
+            self._finish(**{check: True})
         elif is_required:
             raise SetupError(sentence)
         else:
