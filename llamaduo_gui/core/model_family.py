@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,25 @@ def detect_family(folder: Path) -> ModelFamily:
         if model_type in family.model_types:
             return family
     return ModelFamily(name=model_type, model_types=(model_type,))
+
+
+def stop_token_ids(
+    tokenizer: Any, family: ModelFamily, declared: int | Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """Ids of the tokens that end an answer, sorted.
+
+    Args:
+        tokenizer: of transformers.
+        family: of the model.
+        declared: `eos_token_id` of the model's generation configuration.
+    """
+    special = tokenizer.get_added_vocab()
+    found = {special[text] for text in family.stop_tokens if text in special}
+    if tokenizer.eos_token_id is not None:
+        found.add(tokenizer.eos_token_id)
+    if declared is not None:
+        found.update([declared] if isinstance(declared, int) else declared)
+    return tuple(sorted(int(item) for item in found))
 
 
 def _load(path: Path) -> ModelFamily:

@@ -1,0 +1,81 @@
+"""The order of the training records: shuffled by seed and epoch, like lengths together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from llamaduo_gui.core.seeds import derive_seed
+
+_POOL_BATCHES = 50
+"""Batches whose records are sorted by length together: little padding, and still shuffled."""
+
+
+class EpochSampler(Sampler[int]):
+    """Yields record indices in an order that depends on nothing but seed and epoch.
+
+    The samplers of transformers draw from the global random state, so a run resumed in its
+    second epoch would see other batches than the run that was not interrupted.
+
+    Args:
+        lengths: tokens of each record.
+        step_size: records of one optimiser step.
+        seed: of the run.
+        is_grouped: whether records of about one length come together.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], *, step_size: int, seed: int, is_grouped: bool
+    ) -> None:
+        self._lengths = lengths
+        self._step_size = step_size
+        self._seed = seed
+        self._is_grouped = is_grouped
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0; called by accelerate's data loader."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        order = epoch_order(
+            self._lengths,
+            step_size=self._step_size,
+            seed=derive_seed(self._seed, "epoch", self._epoch),
+            is_grouped=self._is_grouped,
+        )
+        return iter(order)
+
+
+def epoch_order(
+    lengths: Sequence[int], *, step_size: int, seed: int, is_grouped: bool
+) -> list[int]:
+    """A permutation of the record indices.
+
+    Grouped: pools of some 50 steps are drawn at random, sorted by length and cut into steps,
+    which come in random order, but for the step with the longest record, which comes first, so
+    that memory that does not suffice is noticed at once and not hours later.
+    """
+    random = np.random.default_rng(seed)
+    shuffled = random.permutation(len(lengths)).tolist()
+    if not is_grouped:
+        return shuffled
+    steps: list[list[int]] = []
+    # At least four pools where there are that many steps, or every epoch would group alike.
+    pool = step_size * max(1, min(_POOL_BATCHES, len(lengths) // (4 * step_size)))
+    for start in range(0, len(shuffled), pool):
+        part = sorted(shuffled[start : start + pool], key=lambda index: -lengths[index])
+        steps += [part[at : at + step_size] for at in range(0, len(part), step_size)]
+    # A short step stays last: batches are cut from the flat order.
+    last = [steps.pop()] if steps and len(steps[-1]) < step_size else []
+    order = random.permutation(len(steps)).tolist()
+    if order:
+        longest = max(range(len(steps)), key=lambda index: lengths[steps[index][0]])
+        order.remove(longest)
+        order.insert(0, longest)
+    return [index for step in [*(steps[at] for at in order), *last] for index in step]
