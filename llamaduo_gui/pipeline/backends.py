@@ -8,12 +8,17 @@ from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.types import ModelKind
 from llamaduo_gui.inference.base import Backend
 from llamaduo_gui.store.project import Project
+from llamaduo_gui.store.rows import ArtifactRow
 
 
 def make_backend(
-    project: Project, config: PipelineConfig, kind: ModelKind, round_number: int | None
+    project: Project,
+    config: PipelineConfig,
+    kind: ModelKind,
+    round_number: int | None,
+    quant: str | None = None,
 ) -> Backend:
-    """A backend that answers with the weights of `kind`.
+    """A backend that answers with the weights of `kind` (for a GGUF, of one quantisation).
 
     Raises:
         UserError: the weights are not there yet; the text names the step that makes them.
@@ -21,7 +26,7 @@ def make_backend(
     if kind is ModelKind.GGUF:
         from llamaduo_gui.inference.llama_cpp_backend import LlamaCppBackend
 
-        gguf = project.artifacts.latest("gguf", round_number)
+        gguf = find_gguf(project, round_number, quant)
         if gguf is None:
             raise UserError("There is no GGUF file yet; export one first.")
         return LlamaCppBackend(project.artifacts.absolute(gguf))
@@ -37,3 +42,16 @@ def make_backend(
     if model is not None:
         return TransformersBackend(project.artifacts.absolute(model))
     raise UserError(f"Round {round_number} has no trained student yet; fine-tune first.")
+
+
+def find_gguf(
+    project: Project, round_number: int | None = None, quant: str | None = None
+) -> ArtifactRow | None:
+    """The newest exported file, optionally of one round and quantisation."""
+    found = [
+        row
+        for row in project.artifacts.all("gguf")
+        if (round_number is None or row.round == round_number)
+        and (quant is None or row.meta.get("quant") == quant)
+    ]
+    return max(found, key=lambda row: (row.created_at, row.id), default=None)

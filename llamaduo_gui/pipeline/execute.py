@@ -157,7 +157,8 @@ class Executor:
         from llamaduo_gui.pipeline.backends import make_backend
 
         kind = step.kind or ModelKind.TUNED
-        backend = make_backend(self.project, self.config, kind, step.round)
+        quant = self.config.export.quant if kind is ModelKind.GGUF else None
+        backend = make_backend(self.project, self.config, kind, step.round, quant)
         try:
             return run_inference(
                 self.project,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import LlamaDuoError
-from llamaduo_gui.core.types import Metric, ModelKind, Split
-from llamaduo_gui.evaluation.scores import category_means, pooled_scores
-from llamaduo_gui.evaluation.statistics import PromptScores
+from llamaduo_gui.core.types import ModelKind, Split
+from llamaduo_gui.evaluation.scores import RunScores, category_means, load_scores
 from llamaduo_gui.evaluation.verdict import gather
 from llamaduo_gui.pipeline.decide import Decision, decide
 from llamaduo_gui.pipeline.plan import DecidedRound, answer_steps
@@ -18,12 +17,13 @@ def decide_round(
 ) -> Decision:
     """Decide on a judged round from what the database holds."""
     split = Split(config.decision.split)
-    student = _scores(project, ModelKind.TUNED, split, number)
+    student = _scores(project, config, ModelKind.TUNED, number)
     if student is None:
         raise LlamaDuoError(f"Round {number} has not been judged on the {split.value} split.")
+    teacher = _scores(project, config, ModelKind.SERVICE, None)
     evidence = gather(
-        student,
-        _scores(project, ModelKind.SERVICE, split, None),
+        student.metrics(),
+        teacher.metrics() if teacher is not None else None,
         resamples=config.decision.resamples,
         seed=config.seed,
     )
@@ -60,16 +60,20 @@ def category_weights(
     """
     if config.synthesis.strategy != "failure_driven":
         return None
-    step = answer_steps(ModelKind.TUNED, Split(config.decision.split), judged_round)[0]
-    run = project.runs.by_key(step.key)
-    if run is None:
+    scores = _scores(project, config, ModelKind.TUNED, judged_round)
+    if scores is None:
         return None
-    means = category_means(project, run.id)
-    return {name: max(1.0, 101.0 - mean) for name, mean in means.items()} or None
+    means = {item.category: item.mean for item in category_means(scores)}
+    return {name: 101.0 - mean for name, mean in means.items() if mean is not None} or None
 
 
 def _scores(
-    project: Project, kind: ModelKind, split: Split, number: int | None
-) -> dict[Metric, PromptScores] | None:
-    run = project.runs.by_key(answer_steps(kind, split, number)[0].key)
-    return pooled_scores(project, run.id) if run is not None else None
+    project: Project, config: PipelineConfig, kind: ModelKind, number: int | None
+) -> RunScores | None:
+    """Scores of one model on the deciding split, by the configured judges; None if not judged."""
+    split = Split(config.decision.split)
+    answer, judge = answer_steps(kind, split, number)
+    run, judged = project.runs.by_key(answer.key), project.runs.by_key(judge.key)
+    if run is None or judged is None:
+        return None
+    return load_scores(project, run.id, [item.name for item in config.judges])

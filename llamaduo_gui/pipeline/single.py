@@ -10,6 +10,7 @@ from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
+from llamaduo_gui.pipeline.backends import find_gguf
 from llamaduo_gui.pipeline.execute import Executor, export_copy
 from llamaduo_gui.pipeline.feedback import read_decisions
 from llamaduo_gui.pipeline.loop import write_report
@@ -89,12 +90,8 @@ def _export(executor: Executor, options: Mapping[str, Any]) -> dict[str, Any]:
     number = decisions[max(decisions)].best_round if decisions else max(trained)
     quant = options.get("quant") or executor.config.export.quant
     step = Step(f"export:{quant}:r{number}", Stage.EXPORT, number, ModelKind.GGUF)
-    row = project.artifacts.latest("gguf", number)
-    is_there = (
-        row is not None
-        and row.meta.get("quant") == quant
-        and project.artifacts.absolute(row).is_file()
-    )
+    row = find_gguf(project, number, quant)
+    is_there = row is not None and project.artifacts.absolute(row).is_file()
     run = executor.run(step, again=not is_there)
     summary = dict(run.summary)
     if options.get("out"):

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-from llamaduo_gui.core.errors import JobCancelledError, LlamaDuoError, UserError
+from llamaduo_gui.core.errors import JobCancelledError, LlamaDuoError, ProviderError, UserError
 from llamaduo_gui.core.events import Event, Finished, Log, Progress, to_line
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.store.lock import working_lock
@@ -78,9 +78,13 @@ def _do(spec: JobSpec, context: JobContext, commands: CommandReader) -> Finished
     except JobCancelledError as error:
         return Finished(run_id=0, status="cancelled", error=str(error), is_job=True)
     except UserError as error:
+        # A service that refuses is a failed job (exit code 1), not bad input (2).
+        is_input = not isinstance(error, ProviderError)
         return Finished(
-            run_id=0, status="failed", error=str(error), is_user_error=True, is_job=True
+            run_id=0, status="failed", error=str(error), is_user_error=is_input, is_job=True
         )
+    except ProviderError as error:
+        return Finished(run_id=0, status="failed", error=str(error), is_job=True)
     except MemoryError:
         text = "The machine ran out of memory; use a smaller batch size or a smaller model."
         return Finished(run_id=0, status="failed", error=text, is_job=True)

@@ -62,7 +62,9 @@ class JobHandle:
         self._is_cancelled = threading.Event()
         self._stdin_lock = threading.Lock()
         self._tail: collections.deque[str] = collections.deque(maxlen=_STDERR_TAIL_LINES)
-        self._thread = threading.Thread(target=self._supervise, name=f"job-{spec.kind}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._supervise, name=f"job-{spec.kind}", daemon=True
+        )
 
     def start(self) -> JobHandle:
         """Start the thread, which starts the child."""

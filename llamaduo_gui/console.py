@@ -1,0 +1,109 @@
+"""Runs a job from the command line: progress on standard error, Ctrl+C stops it cleanly."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llamaduo_gui.core.events import Event, Finished, Log, Progress, Started
+from llamaduo_gui.core.secrets import SecretStore
+from llamaduo_gui.store.project import Project
+from llamaduo_gui.worker.protocol import JobSpec
+from llamaduo_gui.worker.supervisor import JobHandle, JobResult
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+_LINE_S = 5.0
+
+
+def print_json(data: Any) -> None:
+    """Write the one JSON document of a `--json` call."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal, on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+class ConsoleReporter:
+    """Prints events: one live line on a terminal, a line every few seconds otherwise."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._lock = threading.Lock()
+        self._last_line = 0.0
+        self._open_line = False
+        self._title = ""
+
+    def __call__(self, event: Event) -> None:
+        """Print one event."""
+        with self._lock:
+            if isinstance(event, Started):
+                place = f"round {event.round} " if event.round is not None else ""
+                self._title = f"{place}{event.stage} {event.label}".strip()
+            elif isinstance(event, Progress):
+                self._show_progress(event)
+            elif isinstance(event, Log):
+                self._close_line()
+                say(f"{time.strftime('%H:%M:%S')} {event.source:<8} {event.text}")
+            elif isinstance(event, Finished) and not event.is_job:
+                self._close_line()
+                ending = event.status + (f": {event.error}" if event.error else "")
+                say(f"{time.strftime('%H:%M:%S')} {self._title}: {ending}")
+
+    def _show_progress(self, event: Progress) -> None:
+        eta = f", about {max(1, round(event.eta_s))} s left" if event.eta_s else ""
+        text = f"{self._title}: {event.done} of {event.total} {event.units}{eta}"
+        now = time.monotonic()
+        if self._is_terminal:
+            sys.stderr.write(f"\r\x1b[2K{text[:100]}")
+            sys.stderr.flush()
+            self._open_line = True
+        elif now - self._last_line >= _LINE_S:
+            self._last_line = now
+            say(text)
+
+    def _close_line(self) -> None:
+        if self._open_line:
+            sys.stderr.write("\r\x1b[2K")
+            self._open_line = False
+
+
+def run_job(kind: str, folder: Path, options: Mapping[str, Any], *, as_json: bool) -> int:
+    """Run a job of a project to its end and print how it went; returns the exit code."""
+    with Project.open(folder) as project:
+        secrets = SecretStore().collect(project.config.providers())
+        path = str(project.folder)
+    handle = JobHandle(JobSpec(kind, path, dict(options)), secrets, on_event=ConsoleReporter())
+    return report_result(wait_for(handle.start()), as_json=as_json)
+
+
+def wait_for(handle: JobHandle) -> JobResult:
+    """Wait for a job; the first Ctrl+C stops it cleanly, later ones are noted."""
+    while True:
+        try:
+            return handle.wait(timeout_s=0.5)
+        except TimeoutError:
+            continue
+        except KeyboardInterrupt:
+            say("Stopping; what is finished is kept. Run the same command again to resume.")
+            handle.cancel()
+
+
+def report_result(result: JobResult, *, as_json: bool) -> int:
+    """Print a job's result; returns the exit code."""
+    if result.status == "succeeded":
+        if as_json:
+            print_json(result.result)
+        return EXIT_OK
+    if as_json:
+        print_json({"status": result.status, "error": result.error})
+    say(f"{result.status}: {result.error}")
+    return EXIT_BAD_INPUT if result.is_user_error else EXIT_FAILED
