@@ -105,7 +105,7 @@ def from_line(line: str) -> Event | None:
         return None
     if not isinstance(data, dict):
         return None
-    kind = _BY_TYPE.get(data.pop("type", ""))
+    kind = _BY_TYPE.get(str(data.pop("type", "")))
     if kind is None:
         return None
     if kind is Changed:
