@@ -27,7 +27,7 @@ class Bands(NamedTuple):
 
     def recall(self, similarity: float) -> float:
         """Probability that two sets of this Jaccard similarity share at least one band."""
-        return 1.0 - (1.0 - similarity**self.rows) ** self.count
+        return 1.0 - (1.0 - similarity**self.rows) ** self.number
 
 
 def choose_bands(threshold: float) -> Bands:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,7 +48,8 @@ def write_jsonl(records: Iterable[Record], path: Path) -> int:
                 count += 1
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise DataError(
             f"{path} cannot be written ({error.strerror}); check the folder and the free space."
         ) from error
