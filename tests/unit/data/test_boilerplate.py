@@ -9,17 +9,6 @@ from llamaduo_gui.data.text import tokenise
 
 HEADER = "Classify the customer message below into exactly one intent, label only. Message:"
 NOUNS = ["card", "account", "transfer", "statement", "phone", "cheque", "refund", "rate", "limit"]
-    "card",
-    "account",
-    "transfer",
-    "statement",
-    "phone",
-    "cheque",
-    "refund",
-    "rate",
-    "limit",
-    "address",
-]
 VERBS = ["lost", "changed", "blocked", "doubled", "expired", "vanished", "arrived", "failed"]
 MESSAGES = [f"my {noun} {verb} today" for noun in NOUNS for verb in VERBS]
 
