@@ -223,7 +223,7 @@ def _parse_table(text: str, name: str) -> tuple[list[ScoreRow], list[str]]:
             except ValueError as error:
                 problems.append(f"line {reader.line_num}: {error}")
     except csv.Error as error:
-        raise DataError(f"{name} line {reader.line_num}: {error}; correct the file.") from error
+        raise DataError(f"{name} line {reader.line_num + 1}: {error}; correct the file.") from error
     return rows, problems
 
 

@@ -100,11 +100,15 @@ def load_scores(
     Args:
         project: an open project.
         candidate_run_id: an inference run.
-        judges: names to use, in order; by default all that judged this run. Give the same names
-            for every run that is compared.
+        judges: names to use, in order. By default the configured ones, so that two runs are
+            never compared by different judges after the settings were changed; without any
+            configured, those that judged this run.
     """
     judged = _by_candidate(project.judgements.of_candidates(candidate_run_id))
     if judges is None:
+        judges = [judge.name for judge in project.config.judges]
+    judges = list(dict.fromkeys(judges))
+    if not judges:
         judges = sorted({judge for rows in judged.values() for judge in rows})
     records = records_of_run(project, candidate_run_id)
     counts: dict[str, int] = defaultdict(int)
@@ -138,26 +142,35 @@ def records_of_run(project: Project, candidate_run_id: int) -> dict[int, RecordR
     return {row.id: row for item in splits for row in project.records.by_split(item)}
 
 
-def category_means(scores: RunScores, judge: str = POOLED) -> list[CategoryScore]:
-    """Mean score of each category over responses and metrics, lowest first, unscored ones last."""
-    values: dict[str, list[float]] = defaultdict(list)
-    prompts: dict[str, set[str]] = defaultdict(set)
-    responses: dict[str, int] = defaultdict(int)
+def pooled_scores(project: Project, candidate_run_id: int) -> dict[Metric, dict[str, FloatArray]]:
+    """Pooled scores by metric and prompt of an inference run; see `load_scores`."""
+    return load_scores(project, candidate_run_id).metrics()
+
+
+def category_means(project: Project, candidate_run_id: int) -> dict[str, float]:
+    """Mean pooled score of each category that has one, lowest first: where the student is weak."""
+    scores = category_scores(load_scores(project, candidate_run_id))
+    return {item.category: item.mean for item in scores if item.mean is not None}
+
+
+def category_scores(scores: RunScores, judge: str = POOLED) -> list[CategoryScore]:
+    """Every category, lowest mean first; those without a score come last."""
+    groups: dict[str, list[ScoredResponse]] = defaultdict(list)
     for response in scores.responses:
-        prompts[response.category].add(response.prompt_id)
-        responses[response.category] += 1
-        own = response.scores.get(judge, {}).values()
-        values[response.category].extend(value for value in own if value is not None)
-    found = [
-        CategoryScore(
-            category,
-            fmean(values[category]) if values[category] else None,
-            len(prompts[category]),
-            responses[category],
-        )
-        for category in prompts
-    ]
+        groups[response.category].append(response)
+    found = [_category_score(name, group, judge) for name, group in groups.items()]
     return sorted(found, key=lambda item: (item.mean is None, item.mean or 0.0, item.category))
+
+
+def _category_score(name: str, group: Sequence[ScoredResponse], judge: str) -> CategoryScore:
+    values = [
+        value
+        for response in group
+        for value in response.scores.get(judge, {}).values()
+        if value is not None
+    ]
+    prompts = {response.prompt_id for response in group}
+    return CategoryScore(name, fmean(values) if values else None, len(prompts), len(group))
 
 
 def _by_candidate(rows: Iterable[JudgementRow]) -> dict[int, dict[str, list[JudgementRow]]]:
