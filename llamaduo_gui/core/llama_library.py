@@ -1,0 +1,200 @@
+"""Loads GGUF files through llama.cpp for their vocabulary and weights, and tames its log.
+
+Built on the C functions: llama-cpp-python's `Llama` class silences the library by pointing the file
+descriptors 1 and 2 at /dev/null for a while, and a child process's events go through descriptor 1.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import re
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from llamaduo_gui.core.errors import LlamaDuoError, UserError
+from llamaduo_gui.core.gguf_file import GgufFile, check_gguf
+
+logger = logging.getLogger("llama.cpp")
+
+# ggml_log_level
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.ERROR, 4: logging.DEBUG}
+_CONTINUES = 5
+_RECENT_LINES = 40
+_CAUSES = ("error", "fail", "missing", "unknown", "invalid", "not enough", "wrong")
+# gguf token types whose text is found in a prompt before it is cut into words.
+_WHOLE_TOKEN_TYPES = (3, 4)
+_ALL_LAYERS = 999
+
+_route: dict[str, Any] = {}
+_recent: deque[str] = deque(maxlen=_RECENT_LINES)
+_listeners: list[Callable[[str], None]] = []
+
+
+def load_library() -> Any:
+    """The `llama_cpp` package, with its log sent to Python's logging instead of to the terminal.
+
+    llama.cpp's chatter becomes debug lines; its warnings are debug lines too, since they are meant
+    for its developers; errors stay errors. The last lines are kept for `last_complaint`.
+
+    Raises:
+        UserError: the package is not installed or cannot be loaded.
+    """
+    try:
+        import llama_cpp
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UserError(
+            "llama-cpp-python is not installed or does not load here; run packaging/bootstrap.py "
+            f"again ({error})."
+        ) from error
+    if not _route:
+        # The callback object must outlive every call into the library: it is kept for good.
+        _route["callback"] = llama_cpp.llama_log_callback(_receive)
+        llama_cpp.llama_log_set(_route["callback"], ctypes.c_void_p(0))
+    return llama_cpp
+
+
+def last_complaint() -> str:
+    """The last line of llama.cpp that sounds like the cause of a failure, or an empty text."""
+    for line in reversed(_recent):
+        if any(word in line.lower() for word in _CAUSES):
+            return line
+    return ""
+
+
+@contextmanager
+def listening(listener: Callable[[str], None]) -> Iterator[None]:
+    """Hand every line llama.cpp logs to `listener` as well; what it raises is lost in C."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def usable_threads() -> int:
+    """How many threads llama.cpp should use: the cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def _receive(level: int, text: bytes, _data: object) -> None:
+    if level == _CONTINUES:
+        return
+    line = text.decode("utf-8", errors="replace").strip()
+    _recent.append(line)
+    for listener in _listeners:
+        listener(line)
+    logger.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
+
+
+class LlamaModel:
+    """A GGUF file loaded by llama.cpp: its vocabulary and, unless `vocab_only`, its weights.
+
+    Attributes:
+        file: the header of the GGUF.
+        handle: llama.cpp's pointer to the model.
+        vocab: llama.cpp's pointer to the vocabulary.
+    """
+
+    def __init__(self, path: Path, *, vocab_only: bool = False) -> None:
+        """Load the file; weights are mapped, not copied, and go to a GPU if the build has one.
+
+        Raises:
+            UserError: the file is not a whole GGUF, or llama.cpp cannot run it.
+        """
+        self.file: GgufFile = check_gguf(path)
+        self.library = load_library()
+        self.library.llama_backend_init()
+        params = self.library.llama_model_default_params()
+        params.vocab_only = vocab_only
+        params.n_gpu_layers = _ALL_LAYERS if self.library.llama_supports_gpu_offload() else 0
+        self.handle = self.library.llama_model_load_from_file(os.fsencode(path), params)
+        if not self.handle:
+            raise UserError(f"llama.cpp cannot load {path.name}: {last_complaint() or 'unknown'}.")
+        self.vocab = self.library.llama_model_get_vocab(self.handle)
+        self.vocab_size: int = self.library.llama_vocab_n_tokens(self.vocab)
+        self._whole_tokens = self._find_whole_tokens()
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text whose special tokens are spelled out; nothing is added around it."""
+        return [token for part in self._normalized(text) for token in self._tokenize(part)]
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; empty for control tokens. May be part of a character."""
+        buffer = ctypes.create_string_buffer(64)
+        length = self.library.llama_token_to_piece(self.vocab, token, buffer, 64, 0, False)
+        if length < 0:
+            buffer = ctypes.create_string_buffer(-length)
+            length = self.library.llama_token_to_piece(self.vocab, token, buffer, -length, 0, False)
+        return buffer.raw[:length]
+
+    def ends_answer(self, token: int) -> bool:
+        """Whether the token is one of those that end an answer."""
+        return bool(self.library.llama_vocab_is_eog(self.vocab, token))
+
+    def special_text(self, role: str) -> str:
+        """Text of a special token (`bos`, `eos`), empty if the file names none."""
+        index = self.file.metadata.get(f"tokenizer.ggml.{role}_token_id")
+        tokens = self.file.metadata.get("tokenizer.ggml.tokens", [])
+        return str(tokens[index]) if isinstance(index, int) and index < len(tokens) else ""
+
+    def close(self) -> None:
+        """Free the model; using it afterwards is an error."""
+        if self.handle:
+            self.library.llama_model_free(self.handle)
+            self.handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _tokenize(self, text: str) -> list[int]:
+        data = text.encode("utf-8", errors="replace")
+        room = len(data) + 8
+        tokens = (ctypes.c_int32 * room)()
+        count = self.library.llama_tokenize(self.vocab, data, len(data), tokens, room, False, True)
+        if count < 0:
+            raise LlamaDuoError("llama.cpp made more tokens than the text has bytes.")
+        return list(tokens[:count])
+
+    def _find_whole_tokens(self) -> re.Pattern[str] | None:
+        """Matches the special tokens; only needed for tokenisers that normalise text."""
+        metadata = self.file.metadata
+        if metadata.get("llamaduo.normalizer") != "NFC":
+            return None
+        texts = [
+            text
+            for text, kind in zip(
+                metadata["tokenizer.ggml.tokens"],
+                metadata["tokenizer.ggml.token_type"],
+                strict=True,
+            )
+            if kind in _WHOLE_TOKEN_TYPES
+        ]
+        texts.sort(key=len, reverse=True)
+        return re.compile("(" + "|".join(map(re.escape, texts)) + ")") if texts else None
+
+    def _normalized(self, text: str) -> list[str]:
+        """The text in pieces, normalised as the tokeniser did in training.
+
+        llama.cpp never normalises; Qwen's tokenisers do, but not the special tokens.
+        """
+        if self.file.metadata.get("llamaduo.normalizer") != "NFC":
+            return [text] if text else []
+        parts = self._whole_tokens.split(text) if self._whole_tokens else [text]
+        return ["".join(unicodedata.normalize("NFC", part) for part in parts)] if text else []

@@ -1,0 +1,64 @@
+"""Turns a 16-bit GGUF into a K-quant through llama.cpp and reports what each tensor became."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from llamaduo_gui.core.errors import LlamaDuoError
+from llamaduo_gui.core.gguf_file import GgufFile
+from llamaduo_gui.core.llama_library import (
+    last_complaint,
+    listening,
+    load_library,
+    usable_threads,
+)
+
+# llama_ftype of the quantisations made here; llama.h.
+K_QUANTS: dict[str, int] = {"Q4_K_M": 15}
+
+# Types a tensor may have without being a fallback: a mixture raises some tensors on purpose.
+_INTENDED: dict[str, frozenset[str]] = {"Q4_K_M": frozenset({"Q4_K", "Q6_K", "F32"})}
+
+
+# llama.cpp logs a line like "[   3/  21]  blk.0.ffn_down.weight - [512, 256, 1, 1], ..." a tensor.
+_TENSOR_LINE = re.compile(r"^\[\s*(\d+)/\s*\d+\]")
+
+
+def quantize(source: Path, target: Path, quant: str, on_tensor: Callable[[int], None]) -> None:
+    """Quantise a whole file; llama.cpp cannot be interrupted while it does.
+
+    Args:
+        source: an F16, BF16 or F32 GGUF.
+        target: file to write.
+        quant: one of K_QUANTS.
+        on_tensor: called with the number of the tensor being quantised, from 1.
+
+    Raises:
+        LlamaDuoError: llama.cpp failed; the text carries its last complaint (a full disk too).
+    """
+    library = load_library()
+    params = library.llama_model_quantize_default_params()
+    params.ftype = K_QUANTS[quant]
+    params.nthread = usable_threads()
+
+    def follow(line: str) -> None:
+        if match := _TENSOR_LINE.match(line):
+            on_tensor(int(match[1]))
+
+    with listening(follow):
+        status = library.llama_model_quantize(os.fsencode(source), os.fsencode(target), params)
+    if status != 0:
+        raise LlamaDuoError(f"llama.cpp could not quantise to {quant}: {last_complaint()}")
+
+
+def fallback_types(file: GgufFile, quant: str) -> dict[str, int]:
+    """Tensors that did not get the type asked for, counted by the type they have.
+
+    Rows that are not a multiple of 256 weights cannot be K-quants: llama.cpp silently makes them
+    Q5_0 or Q8_0, and those not a multiple of 32 F16.
+    """
+    intended = _INTENDED.get(quant, frozenset({quant, "F32"}))
+    return {name: count for name, count in file.tensor_types.items() if name not in intended}
