@@ -61,6 +61,11 @@ def text_scale() -> float:
     return _scale
 
 
+def scaled(pixels: float) -> int:
+    """A length beside text (an icon, a marker, a bar) at the text scale in force."""
+    return round(pixels * _scale)
+
+
 def point_size(size: str = "body") -> float:
     """Points of a step of the type scale (caption, small, body, verdict, tile, title)."""
     return round(_BASE_POINTS * _scale * TYPE_SCALE[size], 2)

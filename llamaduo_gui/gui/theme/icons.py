@@ -10,6 +10,7 @@ from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import QAbstractButton
 
 from llamaduo_gui.core.paths import resource
+from llamaduo_gui.gui.theme.fonts import scaled
 from llamaduo_gui.gui.theme.state import current_tokens
 
 RATIOS = (1.0, 1.5, 2.0, 3.0)
@@ -92,8 +93,7 @@ def refresh_icon(target: QObject) -> None:
     """Tint again what `set_icon` was used on; anything else is left alone."""
     name = target.property(_NAME_PROPERTY)
     if name and isinstance(target, (QAbstractButton, QAction)):
-        size = target.iconSize().width() if isinstance(target, QAbstractButton) else DEFAULT_SIZE
-        target.setIcon(icon(name, target.property(_TOKEN_PROPERTY), size))
+        target.setIcon(icon(name, target.property(_TOKEN_PROPERTY), scaled(DEFAULT_SIZE)))
 
 
 def app_icon() -> QIcon:

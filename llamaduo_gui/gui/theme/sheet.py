@@ -11,7 +11,7 @@ from string import Template
 
 from llamaduo_gui.core.paths import resource
 from llamaduo_gui.gui.theme import fonts
-from llamaduo_gui.gui.theme.icons import tinted_svg
+from llamaduo_gui.gui.theme.icons import DEFAULT_SIZE, tinted_svg
 from llamaduo_gui.gui.theme.tokens import (
     RADIUS_CARD,
     RADIUS_CONTROL,
@@ -36,6 +36,7 @@ def build_sheet(tokens: Tokens) -> str:
     values: dict[str, str | int | float] = dict(tokens.as_dict())
     values.update({f"pt_{name}": fonts.point_size(name) for name in TYPE_SCALE})
     values["ui_family"], values["mono_family"] = fonts.load_fonts()
+    values["icon_px"] = fonts.scaled(DEFAULT_SIZE)
     values["radius"] = RADIUS_CONTROL
     values["radius_card"] = RADIUS_CARD
     values.update(_image_urls(tokens))

@@ -16,6 +16,8 @@ from llamaduo_gui.gui.theme.tokens import THEMES, ThemeName, Tokens
 
 ThemeMode = Literal["light", "dark", "system"]
 
+_STYLED = "llamaduoFusionSet"
+
 __all__ = [
     "ThemeMode",
     "ThemeNotifier",
@@ -86,8 +88,9 @@ def apply_theme(app: QApplication, mode: ThemeMode, text_scale: float = 1.0) -> 
     tokens = THEMES[resolve_mode(app, mode)]
     set_current(tokens)
     fonts.set_text_scale(text_scale)
-    if app.style().name() != "fusion":
+    if not app.property(_STYLED):  # the sheet hides the base style's name
         app.setStyle("fusion")
+        app.setProperty(_STYLED, True)
     app.setPalette(build_palette(tokens))
     app.setFont(fonts.ui_font())
     app.setStyleSheet(build_sheet(tokens))

@@ -1,0 +1,109 @@
+"""The matplotlib side of charts; imported only when a chart with data is first shown."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+from matplotlib.figure import Figure
+from PySide6.QtCore import QTimer
+from PySide6.QtGui import QImage, QPainter, QPaintEvent, QPalette, QResizeEvent, QWheelEvent
+
+from llamaduo_gui.core.paths import resource
+from llamaduo_gui.gui.theme.fonts import FONT_FILES, UI_FAMILY, point_size
+from llamaduo_gui.gui.theme.theme import color
+from llamaduo_gui.gui.theme.tokens import LIGHT, Tokens
+from llamaduo_gui.gui.widgets.chart_style import rc_params
+
+_log = logging.getLogger(__name__)
+_RESIZE_MS = 80
+_SAVE_SIZE_IN = (7.0, 4.2)
+_SAVE_DPI = 300
+_SAVE_POINTS = 9.75
+
+
+@cache
+def font_families() -> list[str]:
+    """Families matplotlib can use; naming one it lacks would log a line for every text."""
+    for name in FONT_FILES:
+        try:
+            font_manager.fontManager.addfont(str(resource("fonts", name)))
+        except OSError as error:
+            _log.warning("Charts cannot use %s: %s", name, error)
+    known = set(font_manager.fontManager.get_font_names())
+    return [family for family in (UI_FAMILY, "DejaVu Sans") if family in known]
+
+
+def screen_style(tokens: Tokens) -> dict[str, object]:
+    """matplotlib settings for the window at the text scale in force."""
+    return rc_params(tokens, font_families(), point_size())
+
+
+class Canvas(FigureCanvasQTAgg):  # type: ignore[misc]
+    """A figure as a widget that draws once a resize has settled and leaves the wheel alone."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Figure(layout="constrained"))
+        self.figure.set_dpi(self.logicalDpiY())
+        self.setAccessibleName(name)
+        self.setMouseTracking(False)
+        self._resize_timer = QTimer(self)
+        self._resize_timer.setSingleShot(True)
+        self._resize_timer.setInterval(_RESIZE_MS)
+        self._resize_timer.timeout.connect(self._apply_size)
+
+    def apply_style(self, tokens: Tokens) -> None:
+        """Take the theme's ground; the plot is drawn anew by the chart."""
+        self.figure.set_facecolor(tokens.surface)
+        self.setPalette(QPalette(color("surface")))
+
+    def resizeEvent(self, _event: QResizeEvent) -> None:
+        """Wait: a drag asks for twenty sizes and one drawing is enough (measured 19 of 20)."""
+        self._resize_timer.start()
+
+    def _apply_size(self) -> None:
+        super().resizeEvent(QResizeEvent(self.size(), self.size()))
+
+    def is_settled(self) -> bool:
+        """Whether the figure has the size of the widget."""
+        return not self._resize_timer.isActive()
+
+    def settle(self) -> None:
+        """Take the widget's size now."""
+        if self._resize_timer.isActive():
+            self._resize_timer.stop()
+            self._apply_size()
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Show the drawing; while a resize settles, the last one on the theme's ground."""
+        self._draw_idle()
+        painter = QPainter(self)
+        painter.fillRect(self.rect(), color("surface"))
+        if hasattr(self, "renderer"):
+            pixels = self.buffer_rgba()
+            height, width = pixels.shape[:2]
+            image = QImage(pixels, width, height, 4 * width, QImage.Format.Format_RGBA8888)
+            image.setDevicePixelRatio(self.device_pixel_ratio)
+            painter.drawImage(0, 0, image)
+        painter.end()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Let the page scroll."""
+        event.ignore()
+
+
+def save_figure(draw: object, path: Path) -> None:
+    """Write a plot in the light theme to `path` (.pdf, .svg or .png at 300 dpi).
+
+    `draw` is called with the figure and the tokens, inside the settings for print.
+    """
+    with matplotlib.rc_context(rc_params(LIGHT, font_families(), _SAVE_POINTS)):
+        figure = Figure(figsize=_SAVE_SIZE_IN, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure, LIGHT)  # type: ignore[operator]
+        figure.savefig(path, dpi=_SAVE_DPI)

@@ -1,0 +1,351 @@
+"""The rounds of the loop as a grid: one row a round, one focusable cell a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from PySide6.QtCore import QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QFontMetrics, QKeyEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QAbstractButton, QGridLayout, QSizePolicy, QVBoxLayout, QWidget
+
+from llamaduo_gui.gui.theme import icons
+from llamaduo_gui.gui.theme.fonts import scaled, ui_font
+from llamaduo_gui.gui.theme.theme import color, theme_notifier
+from llamaduo_gui.gui.theme.tokens import RADIUS_CONTROL
+from llamaduo_gui.gui.widgets.focus import paint_focus_ring
+from llamaduo_gui.gui.widgets.labels import Label
+from llamaduo_gui.gui.widgets.page import scroll_area
+from llamaduo_gui.gui.widgets.progress import paint_bar
+
+_PAD = 10  # from a cell's edge to its icon
+_ICON = 14
+_COLUMN_GAP = 4
+
+
+class CellState(StrEnum):
+    """What became of one stage of one round."""
+
+    DONE = "done"
+    RUN = "running"
+    WAIT = "waiting"
+    NOT_MATCHED = "not matched"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+_LOOKS: dict[CellState, tuple[str, str]] = {
+    CellState.DONE: ("check", "ok"),
+    CellState.RUN: ("migrate", "accent"),
+    CellState.WAIT: ("clock", "text3"),
+    CellState.NOT_MATCHED: ("minus", "text2"),
+    CellState.FAILED: ("x", "bad"),
+    CellState.STOPPED: ("pause", "warn"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StageCell:
+    """One stage of one round: a line, a smaller line, or a progress bar while `total` > 0."""
+
+    state: CellState
+    text: str
+    detail: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """One round; `cells` follow the timeline's stages."""
+
+    number: int
+    label: str
+    cells: tuple[StageCell, ...]
+    is_current: bool = False
+
+
+class _Cell(QAbstractButton):
+    """One cell; arrow keys go to its neighbours, Enter, Space or a click open its run."""
+
+    moved = Signal(int, int)
+
+    def __init__(self, round_number: int, stage: str, place: str, cell: StageCell) -> None:
+        super().__init__()
+        self.round_number, self.stage, self._place = round_number, stage, place
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.set_cell(cell)
+
+    def set_cell(self, cell: StageCell) -> None:
+        self.cell = cell
+        words = [f"{self._place}: {cell.state}", cell.text, cell.detail]
+        name = ", ".join(word for word in words if word and word != "\u2014")
+        self.setText(cell.text)
+        self.setAccessibleName(name)
+        self.setCursor(
+            Qt.CursorShape.PointingHandCursor if self.opens_run() else Qt.CursorShape.ArrowCursor
+        )
+        self._update_tip()
+        self.update()
+
+    def opens_run(self) -> bool:
+        return self.cell.state is not CellState.WAIT
+
+    def sizeHint(self) -> QSize:
+        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
+        return QSize(120, body.height() + caption.height() + 8)
+
+    def resizeEvent(self, event: object) -> None:
+        super().resizeEvent(event)  # type: ignore[arg-type]
+        self._update_tip()
+
+    def _text_room(self) -> QRect:
+        return self.rect().adjusted(_PAD + scaled(_ICON) + 8, 3, -6, -3)
+
+    def _update_tip(self) -> None:
+        room = self._text_room().width()
+        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
+        is_cut = (
+            body.horizontalAdvance(self.cell.text) > room
+            or caption.horizontalAdvance(self.cell.detail) > room
+        )
+        whole = "\n".join(part for part in (self.cell.text, self.cell.detail) if part)
+        self.setToolTip(whole if is_cut else "")
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        steps = {
+            Qt.Key.Key_Left: (0, -1),
+            Qt.Key.Key_Right: (0, 1),
+            Qt.Key.Key_Up: (-1, 0),
+            Qt.Key.Key_Down: (1, 0),
+            Qt.Key.Key_K: (-1, 0),
+            Qt.Key.Key_J: (1, 0),
+        }
+        key = Qt.Key(event.key())
+        if key in steps:
+            self.moved.emit(*steps[key])
+        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.click()
+        else:
+            super().keyPressEvent(event)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        self._paint_frame(painter)
+        icon_name, token = _LOOKS[self.cell.state]
+        side = scaled(_ICON)
+        room = self._text_room()
+        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
+        has_second = bool(self.cell.detail) or self.cell.total > 0
+        text_height = body.height() + (caption.height() if has_second else 0)
+        top = (self.height() - text_height) // 2
+        image = icons.pixmap(icon_name, token, side, self.devicePixelRatioF())
+        painter.drawPixmap(_PAD, top + (body.height() - side) // 2, image)
+        muted = self.cell.state is CellState.WAIT
+        painter.setFont(ui_font())
+        painter.setPen(color("text3" if muted else "text"))
+        shown = body.elidedText(self.cell.text, Qt.TextElideMode.ElideRight, room.width())
+        painter.drawText(room.left(), top + body.ascent(), shown)
+        if self.cell.total > 0:
+            self._paint_progress(painter, room, top + body.height())
+        elif self.cell.detail:
+            painter.setFont(ui_font("caption"))
+            painter.setPen(color("text3" if muted else "text2"))
+            shown = caption.elidedText(self.cell.detail, Qt.TextElideMode.ElideRight, room.width())
+            painter.drawText(room.left(), top + body.height() + caption.ascent(), shown)
+        paint_focus_ring(painter, self)
+
+    def _paint_frame(self, painter: QPainter) -> None:
+        edge = QRectF(self.rect()).adjusted(0.75, 0.75, -0.75, -0.75)
+        if self.cell.state is CellState.RUN:
+            painter.setPen(QPen(color("accent"), 1.5))
+            painter.setBrush(color("accent_soft"))
+        elif self.underMouse() and self.opens_run():
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(color("raised"))
+        else:
+            return
+        painter.drawRoundedRect(edge, RADIUS_CONTROL, RADIUS_CONTROL)
+
+    def _paint_progress(self, painter: QPainter, room: QRect, top: int) -> None:
+        height = scaled(5)
+        bar = QRectF(room.left(), top + scaled(4), room.width() - 4, height)
+        paint_bar(painter, bar, 0, bar.width() * min(1.0, self.cell.done / self.cell.total))
+
+
+class StageTimeline(QWidget):
+    """Rounds x stages; more rounds than `max_visible_rows` scroll under the fixed header."""
+
+    cell_activated = Signal(int, str)
+
+    def __init__(
+        self,
+        stages: Sequence[tuple[str, str]],
+        *,
+        max_visible_rows: int = 5,
+        name: str = "Rounds and stages",
+    ) -> None:
+        super().__init__()
+        self.setAccessibleName(name)
+        self._stages = list(stages)
+        self._max_visible_rows = max_visible_rows
+        self._rows: list[RoundRow] = []
+        self._future: RoundRow | None = None
+        self._cells: dict[tuple[int, str], _Cell] = {}
+        self._grid_cells: list[list[_Cell]] = []
+        self._tab_cell: _Cell | None = None
+        self._header, self._header_grid = self._build_header()
+        self._content = QWidget()
+        self._grid = self._new_grid(self._content)
+        self._scroll = scroll_area(self._content, name)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.verticalScrollBar().rangeChanged.connect(self._on_scroll_range)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addWidget(self._header)
+        column.addWidget(self._scroll, 1)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        theme_notifier().changed.connect(self._fit)
+
+    def _new_grid(self, parent: QWidget) -> QGridLayout:
+        grid = QGridLayout(parent)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(_COLUMN_GAP)
+        grid.setVerticalSpacing(2)
+        for column in range(1, len(self._stages) + 1):
+            grid.setColumnStretch(column, 1)
+        return grid
+
+    def _build_header(self) -> tuple[QWidget, QGridLayout]:
+        header = QWidget()
+        grid = self._new_grid(header)
+        for column, (_key, text) in enumerate(self._stages, start=1):
+            label = Label(text, "small", tone="text2")
+            label.setContentsMargins(_PAD, 0, 0, 0)
+            policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            label.setSizePolicy(policy)
+            grid.addWidget(label, 0, column)
+        return header, grid
+
+    def set_rows(self, rows: Sequence[RoundRow], future: RoundRow | None = None) -> None:
+        """Show these rounds, and below them one row for the rounds that may still come.
+
+        Cells are updated in place where the rounds are the same, so focus stays where it is.
+        """
+        is_same_shape = [row.number for row in rows] == [row.number for row in self._rows] and (
+            future is None
+        ) == (self._future is None)
+        labels = [row.label for row in (*rows, *([future] if future else []))]
+        old_labels = [
+            row.label for row in (*self._rows, *([self._future] if self._future else []))
+        ]
+        currents = [row.is_current for row in rows] == [row.is_current for row in self._rows]
+        self._rows, self._future = list(rows), future
+        if is_same_shape and labels == old_labels and currents:
+            self._update_in_place()
+        else:
+            self._rebuild()
+
+    def update_cell(self, round_number: int, stage: str, cell: StageCell) -> None:
+        """Show a cell anew; a round or stage that is not shown is ignored."""
+        shown = self._cells.get((round_number, stage))
+        if shown is not None:
+            shown.set_cell(cell)
+
+    def cell_button(self, round_number: int, stage: str) -> QAbstractButton:
+        """The cell of a stage; KeyError if it is not shown."""
+        return self._cells[(round_number, stage)]
+
+    def _shown_rows(self) -> list[RoundRow]:
+        return [*self._rows, *([self._future] if self._future else [])]
+
+    def _update_in_place(self) -> None:
+        for row, cells in zip(self._shown_rows(), self._grid_cells, strict=True):
+            for cell, data in zip(cells, row.cells, strict=True):
+                cell.set_cell(data)
+
+    def _rebuild(self) -> None:
+        while item := self._grid.takeAt(0):
+            if (widget := item.widget()) is not None:
+                widget.hide()
+                widget.deleteLater()
+        self._cells.clear()
+        self._grid_cells = []
+        for line, row in enumerate(self._shown_rows()):
+            is_future = self._future is not None and row is self._future
+            role = "heading" if row.is_current else "body"
+            label = Label(row.label, role, tone="text3" if is_future else "text")
+            self._grid.addWidget(label, line, 0)
+            self._grid_cells.append([])
+            for column, (stage, data) in enumerate(zip(self._stages, row.cells, strict=True)):
+                cell = self._make_cell(row, stage, data)
+                self._grid.addWidget(cell, line, column + 1)
+                self._grid_cells[-1].append(cell)
+        self._set_tab_cell(self._first_tab_cell())
+        self._fit()
+
+    def _make_cell(self, row: RoundRow, stage: tuple[str, str], data: StageCell) -> _Cell:
+        key, text = stage
+        cell = _Cell(row.number, key, f"{row.label}, {text}", data)
+        self._cells[(row.number, key)] = cell
+        cell.clicked.connect(lambda: self._on_clicked(cell))
+        cell.moved.connect(lambda rows, columns: self._move_from(cell, rows, columns))
+        return cell
+
+    def _first_tab_cell(self) -> _Cell | None:
+        """The running cell, else the last one with a run, else the first of all."""
+        cells = [cell for line in self._grid_cells for cell in line]
+        running = [cell for cell in cells if cell.cell.state is CellState.RUN]
+        opened = [cell for cell in cells if cell.opens_run()]
+        return next(iter(running or opened[-1:] or cells[:1]), None)
+
+    def _set_tab_cell(self, cell: _Cell | None) -> None:
+        """One Tab stop for the whole grid: the arrow keys do the rest."""
+        if self._tab_cell is not None and any(self._tab_cell in line for line in self._grid_cells):
+            self._tab_cell.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self._tab_cell = cell
+        if cell is not None:
+            cell.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def _move_from(self, cell: _Cell, rows: int, columns: int) -> None:
+        line = next(i for i, cells in enumerate(self._grid_cells) if cell in cells)
+        column = self._grid_cells[line].index(cell) + columns
+        line += rows
+        if 0 <= line < len(self._grid_cells) and 0 <= column < len(self._stages):
+            target = self._grid_cells[line][column]
+            self._set_tab_cell(target)
+            target.setFocus(Qt.FocusReason.TabFocusReason)
+            self._scroll.ensureWidgetVisible(target, 0, 4)
+
+    def _on_clicked(self, cell: _Cell) -> None:
+        self._set_tab_cell(cell)
+        if cell.opens_run():
+            self.cell_activated.emit(cell.round_number, cell.stage)
+
+    def _fit(self) -> None:
+        """Size the round column and the height from the fonts, and show the current round."""
+        metrics = QFontMetrics(ui_font("body", 600))
+        labels = [row.label for row in self._shown_rows()] or ["Round 0"]
+        width = max(metrics.horizontalAdvance(label) for label in labels) + 10
+        for grid in (self._header_grid, self._grid):
+            grid.setColumnMinimumWidth(0, max(width, scaled(82)))
+        height = self._grid_cells[0][0].sizeHint().height() if self._grid_cells else 0
+        for line in range(len(self._grid_cells)):
+            self._grid.setRowMinimumHeight(line, height)
+        visible = min(len(self._grid_cells), self._max_visible_rows)
+        self._scroll.setFixedHeight(visible * (height + 2))
+        current = next((row for row in self._rows if row.is_current), None)
+        if current is not None:
+            cell = self._cells[(current.number, self._stages[0][0])]
+            self._content.layout().activate()
+            self._scroll.ensureWidgetVisible(cell, 0, height)
+        self.updateGeometry()
+
+    def _on_scroll_range(self, _low: int, high: int) -> None:
+        """Keep the header's columns over the cells when the scroll bar takes its room."""
+        bar = self._scroll.verticalScrollBar().sizeHint().width() if high > 0 else 0
+        self._header_grid.setContentsMargins(0, 0, bar, 0)
