@@ -74,7 +74,7 @@ def load_base_model(folder: Path, recipe: Recipe, numerics: Numerics) -> Any:
         )
         settings["device_map"] = {"": 0 if numerics.device == "cuda" else "cpu"}
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, **settings)
+        model = AutoModelForCausalLM.from_pretrained(folder, **settings)
     except torch.OutOfMemoryError as error:
         raise UserError(
             "The base model does not fit into the GPU's memory; choose the qlora recipe or a "
@@ -84,6 +84,20 @@ def load_base_model(folder: Path, recipe: Recipe, numerics: Numerics) -> Any:
         raise UserError(
             f"The base model in {folder} cannot be loaded ({error}); choose another one."
         ) from error
+    _keep_quantized_layers_differentiable(model)
+    return model
+
+
+def _keep_quantized_layers_differentiable(model: Any) -> None:
+    """Stop 4-bit layers from turning into inference-only ones at the first validation.
+
+    WORKAROUND for bitsandbytes 0.50: on a CPU with AVX512-BF16, `Linear4bit.forward` in
+    evaluation mode repacks its weights for a kernel without a gradient, for good; training
+    after a validation then learns from wrong gradients, with no more than a warning.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def load_tokenizer(folder: Path) -> Any:

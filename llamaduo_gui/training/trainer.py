@@ -130,7 +130,10 @@ def train(task: TrainingTask, callbacks: list[TrainerCallback]) -> TrainingOutco
 
 
 def last_epoch_loss(history: list[dict[str, Any]], epochs: float) -> float | None:
-    """Mean of the logged losses of the last epoch, each weighted by the steps it stands for."""
+    """Mean of the logged losses of the last epoch, each weighted by the steps it stands for.
+
+    A last epoch too short for a log entry has the loss of the last entry.
+    """
     total = weight = 0.0
     previous = 0
     for entry in history:
@@ -141,7 +144,7 @@ def last_epoch_loss(history: list[dict[str, Any]], epochs: float) -> float | Non
         if float(entry.get("epoch", 0)) > epochs - 1:
             total += float(entry["loss"]) * steps
             weight += steps
-    return total / weight if weight else None
+    return total / weight if weight else _last(history, "loss")
 
 
 def _make_trainer(task: TrainingTask, callbacks: list[TrainerCallback]) -> _OrderedSftTrainer:
