@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from setup_faults import lacks_venv
+from setup_faults import check_display, lacks_venv
 from setup_machine import SetupError, System, say
 from setup_steps import PYTHONS, Options, Setup
 
@@ -103,6 +103,13 @@ def parse(argv: list[str]) -> tuple[str, Options, list[str]]:
     return first.command, options, rest
 
 
+def opens_window(command: str, arguments: list[str]) -> bool:
+    """Whether this command line ends in a window; `run` also takes the app's other commands."""
+    if command == "run":
+        return not arguments or arguments[0] == "open"
+    return command == "demo" and not {"--no-gui", "--help", "-h"} & set(arguments)
+
+
 def start(command: str, arguments: list[str], setup: Setup) -> int:
     """Run `command` in the finished environment; returns its exit status."""
     if command == "install":
@@ -119,8 +126,10 @@ def main(argv: list[str], system: System | None = None, root: Path = ROOT) -> in
     command, options, arguments = parse(argv)
     machine = system or System()
     extras = {"test"} if command == "test" else set()
-    has_window = command == "run" or (command == "demo" and "--no-gui" not in arguments)
+    has_window = opens_window(command, arguments)
     try:
+        if has_window:
+            check_display(machine)
         setup = Setup(options, root, machine)
         if not setup.is_complete(extras) and not setup.has_usable_python():
             python = find_python(machine)

@@ -110,6 +110,16 @@ def check_compiler(system: System, is_cuda: bool) -> None:
         )
 
 
+def check_display(system: System) -> None:
+    """Refuse to open a window where there is nowhere to show it; raises SetupError."""
+    places = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if system.platform == "linux" and not any(os.environ.get(name) for name in places):
+        raise SetupError(
+            "There is no display here to open a window on: use demo --no-gui, or start this from "
+            "a desktop session."
+        )
+
+
 def missing_qt_libraries(system: System, python: Path, has_x11_window: bool) -> str | None:
     """The sentence naming the system packages that Qt lacks, or None when it has them.
 

@@ -24,6 +24,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("CXX", "CUDACXX", "CUDA_PATH", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("QT_QPA_PLATFORM")
+    monkeypatch.setenv("DISPLAY", ":0")
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     return tmp_path
 
@@ -199,6 +200,21 @@ def test_without_a_window_missing_qt_libraries_are_only_mentioned(
     }
     assert bootstrap.main(["demo", "--no-gui"], system, root) == 0
     assert "libegl1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "demo"])
+def test_a_window_without_a_display_is_refused_before_anything_is_installed(
+    system: FakeSystem,
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.delenv("DISPLAY")
+    assert "There is no display here" in sentence(capsys, system, root, command)
+    assert system.commands == []
+    assert bootstrap.main(["demo", "--no-gui"], system, root) == 0
+    assert bootstrap.main(["run", "report", "D"], system, root) == 0
 
 
 def test_an_unknown_failure_names_its_last_error_and_the_log(tmp_path: Path) -> None:
