@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_project_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],  # noqa: SLF001
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
     shared: argparse.ArgumentParser,
 ) -> None:
     def add(
@@ -91,7 +91,7 @@ def _add_project_commands(
 
 
 def _add_stage_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],  # noqa: SLF001
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
     shared: argparse.ArgumentParser,
 ) -> None:
     for name, text in STAGE_COMMANDS.items():
@@ -112,7 +112,7 @@ def _add_stage_commands(
 
 
 def _add_result_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],  # noqa: SLF001
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
     shared: argparse.ArgumentParser,
 ) -> None:
     text = "chat with an exported GGUF file, offline"

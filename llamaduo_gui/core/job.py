@@ -18,11 +18,13 @@ class JobContext:
     Attributes:
         emit: sends an event; safe to call from any thread.
         cancel_requested: set when the user asked to stop.
+        pause_requested: set when the user asked to stop after the current stage.
         secrets: API keys by provider name, held in memory only.
     """
 
     emit: Callable[[Event], None]
     cancel_requested: threading.Event = field(default_factory=threading.Event)
+    pause_requested: threading.Event = field(default_factory=threading.Event)
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     def check_cancelled(self) -> None:

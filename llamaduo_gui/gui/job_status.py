@@ -7,6 +7,7 @@ import time
 from llamaduo_gui.core.types import Stage
 from llamaduo_gui.gui.session import ProjectSession
 from llamaduo_gui.gui.widgets.job_bar import JobStatus
+from llamaduo_gui.gui.widgets.progress import ProgressState
 
 STAGE_VERBS: dict[str, str] = {
     Stage.SYNTHESIZE: "Synthesising",
@@ -30,27 +31,26 @@ MODEL_NAMES: dict[str, str] = {
 def describe_job(session: ProjectSession) -> JobStatus:
     """What the running job is doing."""
     if session.is_cancelling:
-        return JobStatus("warn", "Stopping", "finishing what is in flight")
+        return JobStatus("Stopping", "finishing what is in flight", "warn")
     run, progress = session.current_run, session.current_progress
     if run is None:
-        return JobStatus("run", "Starting", "loading the worker")
+        return JobStatus("Starting", "loading the worker")
     verb = STAGE_VERBS.get(run.stage, run.stage)
     parts = [f"Round {run.round}"] if run.round is not None else ["Baselines"]
     if run.label:
         parts.append(MODEL_NAMES.get(run.label, run.label))
     if progress is None or progress.total <= 0:
-        return JobStatus("run", verb, " · ".join(parts))
+        return JobStatus(verb, " · ".join(parts))
     parts.append(f"{progress.done:,} of {progress.total:,} {progress.units}".rstrip())
     is_full = progress.done >= progress.total
-    return JobStatus(
-        "run",
-        verb,
-        " · ".join(parts),
-        done=progress.done,
-        total=progress.total,
-        eta_s=progress.eta_s,
+    state = ProgressState(
+        progress.done,
+        progress.total,
+        progress.units,
+        progress.eta_s,
         finishing=(progress.message or "saving") if is_full else "",
     )
+    return JobStatus(verb, " · ".join(parts), progress=state)
 
 
 def describe_idle(session: ProjectSession) -> str:

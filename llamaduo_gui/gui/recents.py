@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,4 +59,4 @@ def _save(items: list[RecentProject]) -> None:
     path = _file()
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps([asdict(item) for item in items], indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)

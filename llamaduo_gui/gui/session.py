@@ -13,7 +13,7 @@ from llamaduo_gui.core.events import Changed, Event, Finished, Log, Progress, St
 from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.store.lock import find_interrupted
 from llamaduo_gui.store.project import Project
-from llamaduo_gui.worker.protocol import JobSpec
+from llamaduo_gui.worker.protocol import PAUSE, JobSpec
 from llamaduo_gui.worker.supervisor import JobHandle, JobResult
 
 _POLL_MS = 100
@@ -110,6 +110,7 @@ class ProjectSession(QObject):
         self.current_run: Started | None = None
         self.current_progress: Progress | None = None
         self.last_result: JobResult | None = None
+        self.is_pausing = False
         find_interrupted(project)
 
     @property
@@ -141,6 +142,7 @@ class ProjectSession(QObject):
         self._job.events.connect(self._handle_events)
         self._job.finished.connect(self._handle_finished)
         self.last_result = None
+        self.is_pausing = False
         self._job.start()
         self.job_started.emit()
 
@@ -148,6 +150,12 @@ class ProjectSession(QObject):
         """Ask the running job to stop; finished work is kept."""
         if self._job is not None:
             self._job.cancel()
+
+    def pause_job(self) -> None:
+        """Ask the running job to stop after the stage it is in."""
+        if self._job is not None:
+            self.is_pausing = True
+            self._job.send(PAUSE)
 
     def close(self) -> None:
         """Cancel what runs and close the project."""

@@ -72,7 +72,8 @@ def create_project(
     Args:
         folder: new or empty folder.
         coverage: JSONL files with the wanted answers.
-        config_path: a `pipeline.yaml`, or None for `config` or the defaults.
+        config_path: a `pipeline.yaml` to copy.
+        config: settings, used when there is no `config_path`; None takes the defaults.
         seed: replaces `splits.seed`.
         on_error: keep the good lines of a file with broken ones, or refuse it as a whole.
         on_progress: called with (bytes read, bytes in all).
@@ -91,10 +92,9 @@ def create_project(
     try:
         with project:
             project.records.add_coverage(zip(result.records, assigned, result.sources, strict=True))
-            if config_path is not None:
-                # The user's own file, with their comments; only a changed seed is rewritten.
-                if seed is None:
-                    shutil.copyfile(config_path, project.paths.config)
+            if config_path is not None and seed is None:
+                # The user's own file, with their comments; a replaced seed rewrites it.
+                shutil.copyfile(config_path, project.paths.config)
             _note_origin(project, coverage, result)
             return _describe(project, result, assigned)
     except BaseException:

@@ -27,6 +27,8 @@ def run_pipeline(
     """Run the loop from wherever it stands; finished steps are not repeated.
 
     Args:
+        project: an open project whose lock is held.
+        context: reports and cancellation.
         last_round: number of the last round that may happen; None takes the configured one.
         until: name of a stage; the loop stops after the next step of that stage.
 
@@ -66,7 +68,8 @@ def _loop(executor: Executor, stop_after: Stage | None) -> dict[str, Any]:
             break
         run = executor.run(step)
         did_anything = True
-        if stop_after is step.stage:
+        if stop_after is step.stage or executor.context.pause_requested.is_set():
+            executor.context.log("loop", f"Paused after {run.key}.")
             return {"is_complete": False, "stopped_after": run.key, "summary": run.summary}
     report = project.runs.by_key(REPORT_STEP.key)
     if report is not None and report.status is RunStatus.SUCCEEDED and not did_anything:

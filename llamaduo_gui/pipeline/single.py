@@ -22,6 +22,8 @@ def run_single(project: Project, context: JobContext, options: Mapping[str, Any]
     """Do one stage for the current round; the loop later finds it done.
 
     Args:
+        project: an open project whose lock is held.
+        context: reports and cancellation.
         options: `stage`, and by stage: `count` (synthesize), `quant` and `out` (export).
 
     Raises:

@@ -40,7 +40,7 @@ def open_database(path: Path) -> Engine:
     except (sqlite3.DatabaseError, DatabaseError) as error:
         raise UserError(
             f"{path} cannot be opened as a project database ({error.__class__.__name__}); "
-            "check that the folder is a LlamaDuo project, is writable and that the disk is not full."
+            "check that it is a LlamaDuo project, can be written and the disk is not full."
         ) from error
     return engine
 

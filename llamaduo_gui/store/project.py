@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -103,7 +102,7 @@ class Project:
         """Write `pipeline.yaml` in one step, so that a crash leaves the old or the new one."""
         temporary = self.paths.config.with_suffix(".yaml.new")
         temporary.write_text(dump_config(config), encoding="utf-8")
-        os.replace(temporary, self.paths.config)
+        temporary.replace(self.paths.config)
 
     def get_setting(self, key: str, default: Any = None) -> Any:
         """A stored value of this project."""

@@ -1,4 +1,4 @@
-"""Entry of the child process: reads one job from standard input, does it, reports on standard output."""
+"""The child process: takes a job on standard input, reports on standard output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llamaduo_gui.core.events import Event, Finished, Log, Progress, to_line
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.store.lock import working_lock
 from llamaduo_gui.store.project import Project
-from llamaduo_gui.worker.protocol import CANCEL, JobSpec, decode_command, decode_job
+from llamaduo_gui.worker.protocol import CANCEL, PAUSE, JobSpec, decode_command, decode_job
 
 _PROGRESS_WRITE_S = 1.0
 
@@ -61,6 +61,8 @@ class CommandReader(threading.Thread):
             name, values = command
             if name == CANCEL:
                 self._context.cancel_requested.set()
+            elif name == PAUSE:
+                self._context.pause_requested.set()
             if self.on_command is not None:
                 self.on_command(name, values)
         self._context.cancel_requested.set()
@@ -88,7 +90,7 @@ def _do(spec: JobSpec, context: JobContext, commands: CommandReader) -> Finished
     except MemoryError:
         text = "The machine ran out of memory; use a smaller batch size or a smaller model."
         return Finished(run_id=0, status="failed", error=text, is_job=True)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # The one place where a bug becomes a message: the traceback goes to the log file.
         traceback.print_exc(file=sys.stderr)
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -15,6 +15,7 @@ from typing import Any
 from llamaduo_gui.core.errors import LlamaDuoError
 
 CANCEL = "cancel"
+PAUSE = "pause"
 
 
 @dataclass(frozen=True, slots=True)

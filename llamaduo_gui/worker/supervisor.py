@@ -103,7 +103,7 @@ class JobHandle:
             process.stdin.flush()
 
     def cancel(self) -> None:
-        """Ask the child to stop; after `cooperative_s` terminate it, then kill it. Returns at once."""
+        """Ask the child to stop; terminate, then kill it if it does not. Returns at once."""
         if self._is_cancelled.is_set() or self._is_done.is_set():
             return
         self._is_cancelled.set()
@@ -139,7 +139,8 @@ class JobHandle:
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         self._process = process
-        assert process.stdin and process.stdout and process.stderr
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise OSError("no pipes to the worker process")
         stderr_thread = threading.Thread(
             target=self._drain_stderr, args=(process.stderr,), name="job-stderr", daemon=True
         )
