@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+
+Level = Literal["debug", "info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Log:
     """A line for the log view; never holds a key or a prompt in full."""
 
     type: ClassVar[str] = "log"
-    level: str
+    level: Level
     source: str
     text: str
     run_id: int | None = None

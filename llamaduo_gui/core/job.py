@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from llamaduo_gui.core.errors import JobCancelledError
-from llamaduo_gui.core.events import Changed, Event, Log, MetricLogged, Progress
+from llamaduo_gui.core.events import Changed, Event, Level, Log, MetricLogged, Progress
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class JobContext:
             raise JobCancelledError("Stopped; finished work is kept.")
 
     def log(
-        self, source: str, text: str, *, level: str = "info", run_id: int | None = None
+        self, source: str, text: str, *, level: Level = "info", run_id: int | None = None
     ) -> None:
         """Report one line for the log view."""
         self.emit(Log(level=level, source=source, text=text, run_id=run_id))

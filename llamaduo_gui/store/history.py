@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
+from llamaduo_gui.core.events import Level
 from llamaduo_gui.store.rows import ArtifactRow, LogRow
 from llamaduo_gui.store.schema import artifacts, log_lines, training_log
 
@@ -119,7 +120,7 @@ class LogLines:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, level: str, source: str, text: str, run_id: int | None = None) -> None:
+    def add(self, level: Level, source: str, text: str, run_id: int | None = None) -> None:
         """Store one line."""
         with self._engine.begin() as connection:
             connection.execute(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from llamaduo_gui.core.events import Level
 from llamaduo_gui.core.types import (
     Origin,
     Record,
@@ -197,7 +198,7 @@ class LogRow:
     id: int
     run_id: int | None
     at: float
-    level: str
+    level: Level
     source: str
     text: str
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
@@ -123,7 +124,7 @@ class NewProjectDialog(QDialog):
             self._banner.show_message("bad", str(error))
             return
         files, folder = list(self._files), Path(self._folder.text().strip())
-        on_error = "keep" if self._keep.isChecked() else "refuse"
+        on_error: Literal["keep", "refuse"] = "keep" if self._keep.isChecked() else "refuse"
         self.create_button.setEnabled(False)
         self.setCursor(Qt.CursorShape.BusyCursor)
         self._background.run(

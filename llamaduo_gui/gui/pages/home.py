@@ -113,7 +113,9 @@ class HomePage(WorkspacePage):
         layout.setSpacing(SPACE.m)
         folder = Path(recent.folder)
         name = Label(folder.name, "heading")
-        where = ElidedLabel(str(folder.parent), "small", "text2", Qt.TextElideMode.ElideMiddle)
+        where = ElidedLabel(
+            str(folder.parent), "small", tone="text2", mode=Qt.TextElideMode.ElideMiddle
+        )
         texts = QVBoxLayout()
         texts.setSpacing(0)
         texts.addWidget(name)

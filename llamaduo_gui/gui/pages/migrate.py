@@ -191,7 +191,7 @@ class MigratePage(WorkspacePage):
             view.ratios,
             view.threshold,
             running_round=view.running_round,
-            max_rounds=view.max_rounds,
+            max_round=view.max_rounds,
         )
         if not self._has_logs:
             self._has_logs = True
@@ -202,7 +202,7 @@ class MigratePage(WorkspacePage):
 
     def _show_tiles(self, view: MigrateView) -> None:
         if view.ratios:
-            interval = view.ratios[-1].interval
+            interval = view.ratios[-1].ratio
             self._ratio.set_value(
                 format_percent(interval.estimate),
                 format_range(interval),
@@ -297,7 +297,7 @@ class MigratePage(WorkspacePage):
 
     def _add_metrics(self, batch: list[MetricLogged]) -> None:
         self._loss.append([LossPoint(m.step, m.value) for m in batch if m.name == "loss"])
-        self._loss.append_eval([LossPoint(m.step, m.value) for m in batch if m.name == "eval_loss"])
+        self._loss.append_evals([LossPoint(m.step, m.value) for m in batch if m.name == "eval_loss"])
 
     def _add_logs(self, batch: list[Log]) -> None:
         now = time.strftime("%H:%M:%S")
