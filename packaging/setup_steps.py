@@ -213,7 +213,9 @@ class Setup:
             # Elsewhere the plain wheel is the CPU (or Metal) build already.
             attempts = [[TORCH_CPU], [TORCH, "--index-url", TORCH_CPU_INDEX], [TORCH]]
         outcome = Outcome(0, "")
-        for attempt in attempts:
+        for number, attempt in enumerate(attempts, start=1):
+            if number > 1 and number == len(attempts):
+                self._check_disk(["torch"], "cuda")  # the last resort brings CUDA's libraries along
             outcome = self._pip("install", attempt, f"Installing PyTorch ({build} build)")
             if outcome.is_ok or NO_DISK.search(outcome.text):
                 break

@@ -77,6 +77,15 @@ def test_a_driver_without_a_card_counts_as_no_gpu(system: FakeSystem, root: Path
     assert system.pip_commands()[0] == "install torch==2.13.0+cpu"
 
 
+def test_the_last_resort_is_not_started_on_a_disk_that_cannot_hold_it(
+    system: FakeSystem, root: Path
+) -> None:
+    system.replies = {"torch==2.13.0+cpu": NOT_FOUND, "--index-url": NOT_FOUND}
+    system.free = 7.0
+    with pytest.raises(SetupError, match=r"7\.0 GB free and set-up needs about 9\.0 GB"):
+        set_up(system, root)
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 def test_outside_linux_the_plain_torch_is_the_cpu_build(
     system: FakeSystem, root: Path, platform: str
