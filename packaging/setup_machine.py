@@ -49,7 +49,8 @@ class Indicator:
         self.title = title
         self.detail = ""
         self._is_terminal = sys.stderr.isatty()
-        self._interval_s = interval_s or (0.2 if self._is_terminal else 20.0)
+        default_s = 0.2 if self._is_terminal else 20.0
+        self._interval_s = default_s if interval_s is None else interval_s
         self._start = self._shown = time.monotonic()
         if not self._is_terminal:
             say(f"{title} ...")
