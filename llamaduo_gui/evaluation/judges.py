@@ -169,7 +169,9 @@ def _read(found: Mapping[str, Any]) -> ParsedJudgement:
         except ValidationError as error:
             problems.append(f"{metric.value}: {_describe(error)}")
             continue
-        scores[metric], reasons[metric] = reply.score, reply.reason
+        scores[metric] = reply.score
+        # JSON can spell half a surrogate pair, which the database cannot hold.
+        reasons[metric] = reply.reason.encode("utf-8", "replace").decode("utf-8")
     return ParsedJudgement(scores, reasons, "; ".join(problems))
 
 
