@@ -7,6 +7,7 @@ from typing import Any
 
 from llamaduo_gui.core.config import PipelineConfig, ServiceConfig
 from llamaduo_gui.core.errors import ConfigError, UserError
+from llamaduo_gui.core.events import Level
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import Origin, Split
 from llamaduo_gui.providers.engine import RequestEngine
@@ -159,6 +160,6 @@ def _report(context: JobContext, run: RunRow, intake: Intake, summary: Mapping[s
     }
     text = f"Round {intake.round_number}: kept {intake.kept} of {intake.target} pairs wanted"
     rejected = f"; rejected: {reasons}" if reasons else ""
-    level = "info" if summary["ended"] == "enough" else "warning"
+    level: Level = "info" if summary["ended"] == "enough" else "warning"
     ending = endings[summary["ended"]]
     context.log("synthesize", f"{text}{rejected}.{ending}", level=level, run_id=run.id)
