@@ -19,6 +19,7 @@ from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label, ValueLabel
 
 _PADDING = 14
+_HEAD_HEIGHT = 28  # as high as a control, so that titles of neighbouring cards are level
 
 
 class Card(QFrame):
@@ -49,6 +50,8 @@ class Card(QFrame):
         row = QHBoxLayout(head)
         row.setContentsMargins(_PADDING, 10, _PADDING, 0)
         row.setSpacing(SPACE.s)
+        row.addStrut(_HEAD_HEIGHT)
+        head.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self._left = QHBoxLayout()
         self._left.setSpacing(SPACE.s)
         self._left.addWidget(self._title)
@@ -85,11 +88,10 @@ class Card(QFrame):
     def _update_head(self) -> None:
         has_head = bool(self._title.text()) or self._actions.count() > 0 or self._left.count() > 2
         self._head.setVisible(has_head)
-        self._head.layout().itemAt(0).layout().setContentsMargins(0, 4, 0, 4)
         if self._flush:
             self.body.setContentsMargins(1, SPACE.s if has_head else 1, 1, 1)
         else:
-            top = SPACE.s if has_head else SPACE.m
+            top = SPACE.xs if has_head else SPACE.m
             self.body.setContentsMargins(_PADDING, top, _PADDING, SPACE.m)
 
 

@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QSize, QTimer
 from PySide6.QtGui import QImage, QPainter, QPaintEvent, QPalette, QResizeEvent, QWheelEvent
 
 from llamaduo_gui.core.paths import resource
@@ -21,6 +21,8 @@ from llamaduo_gui.gui.theme.tokens import LIGHT, Tokens
 from llamaduo_gui.gui.widgets.chart_style import rc_params
 
 _log = logging.getLogger(__name__)
+# Inter has no 700 and DejaVu no 600: the nearest weight is right, and a line for each is noise.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 _RESIZE_MS = 80
 _SAVE_SIZE_IN = (7.0, 4.2)
 _SAVE_DPI = 300
@@ -61,6 +63,10 @@ class Canvas(FigureCanvasQTAgg):  # type: ignore[misc]
         """Take the theme's ground; the plot is drawn anew by the chart."""
         self.figure.set_facecolor(tokens.surface)
         self.setPalette(QPalette(color("surface")))
+
+    def sizeHint(self) -> QSize:
+        """No wish of its own: the figure's first size would stretch the page."""
+        return QSize(240, 160)
 
     def resizeEvent(self, _event: QResizeEvent) -> None:
         """Wait: a drag asks for twenty sizes and one drawing is enough (measured 19 of 20)."""

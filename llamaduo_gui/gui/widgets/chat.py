@@ -114,7 +114,7 @@ class Bubble(QFrame):
             self._column.addWidget(self._foot)
             self._copy.hide()
         horizontal = QSizePolicy.Policy.Preferred if is_user else QSizePolicy.Policy.Expanding
-        self.setSizePolicy(horizontal, QSizePolicy.Policy.Fixed)
+        self.setSizePolicy(horizontal, QSizePolicy.Policy.Preferred)
 
     @property
     def text(self) -> str:

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QTextCharFormat, QTextCursor, QTextFormat, QTextOption
-from PySide6.QtWidgets import QPlainTextEdit, QTextEdit
+from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QTextEdit, QVBoxLayout, QWidget
 
 from llamaduo_gui.gui.theme.theme import color, theme_notifier
-from llamaduo_gui.gui.theme.tokens import SEMIBOLD
+from llamaduo_gui.gui.theme.tokens import SEMIBOLD, SPACE
+from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label
 from llamaduo_gui.gui.widgets.text_diff import Diff, compare
 
 _INDENT = 2  # sign and blank before each line
+
+
+class DiffPanel(QWidget):
+    """A heading, the summary beside it, and the comparison below."""
+
+    def __init__(self, title: str = "Candidate against target") -> None:
+        super().__init__()
+        self.view = DiffView(title)
+        self._summary = ElidedLabel("", "small", tone="bad")
+        head = QHBoxLayout()
+        head.setSpacing(SPACE.s)
+        head.addWidget(Label(title, "heading"))
+        head.addWidget(self._summary)
+        head.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACE.s)
+        column.addLayout(head)
+        column.addWidget(self.view, 1)
+
+    def set_texts(self, target: str, candidate: str) -> Diff:
+        """Compare and show; returns the comparison."""
+        diff = self.view.set_texts(target, candidate)
+        self._summary.set_tone("ok" if diff.is_equal else "bad")
+        self._summary.setText(diff.summary)
+        return diff
 
 
 class DiffView(QPlainTextEdit):

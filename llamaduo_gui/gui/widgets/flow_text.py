@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt, QUrl
+import re
+
+from PySide6.QtCore import QEvent, QSize, Qt, QUrl
 from PySide6.QtGui import (
     QFont,
     QPainter,
@@ -21,6 +23,7 @@ from llamaduo_gui.gui.theme.fonts import load_fonts, point_size
 from llamaduo_gui.gui.theme.theme import color, theme_notifier
 from llamaduo_gui.gui.theme.tokens import SEMIBOLD
 
+_IMAGE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _FRAME = 4  # the 2 px on either side that become the focus ring
 
 
@@ -41,6 +44,7 @@ class FlowText(QTextBrowser):
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.document().setDocumentMargin(0)
+        self.document().setIndentWidth(18)
         self._is_code = is_code
         self._markdown: str | None = None
         self._shows_caret = False
@@ -50,7 +54,7 @@ class FlowText(QTextBrowser):
             self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         else:
             self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
-        policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
         self.document().contentsChanged.connect(self.updateGeometry)
@@ -70,13 +74,13 @@ class FlowText(QTextBrowser):
             self.setPlainText(text)
 
     def set_markdown(self, text: str) -> None:
-        """Show Markdown (GitHub dialect, HTML off)."""
+        """Show Markdown (GitHub dialect, HTML off, images named in place of shown)."""
         self._markdown = text
         features = (
             QTextDocument.MarkdownFeature.MarkdownDialectGitHub
             | QTextDocument.MarkdownFeature.MarkdownNoHTML
         )
-        self.document().setMarkdown(text, features)
+        self.document().setMarkdown(_IMAGE.sub(r"[image: \1]", text), features)
         _style_document(self.document())
         self.updateGeometry()
 
@@ -95,6 +99,7 @@ class FlowText(QTextBrowser):
 
     def heightForWidth(self, width: int) -> int:
         """Height in px that shows all lines at `width`."""
+        self.ensurePolished()  # the sheet decides the font, and a wrong one a wrong height
         document = self.document()
         if self._is_code:
             height = document.size().height()
@@ -109,6 +114,7 @@ class FlowText(QTextBrowser):
 
     def sizeHint(self) -> QSize:
         """The text on as few lines as it has."""
+        self.ensurePolished()
         document = self.document()
         before = document.textWidth()
         document.setTextWidth(-1)
@@ -119,6 +125,12 @@ class FlowText(QTextBrowser):
     def minimumSizeHint(self) -> QSize:
         """One line of a few letters."""
         return QSize(60, self.fontMetrics().height() + _FRAME)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Measure again with another font."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self.updateGeometry()
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Leave vertical scrolling to the column; code takes sideways movement."""

@@ -12,8 +12,6 @@ from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label
 from llamaduo_gui.gui.widgets.pill import Pill
 from llamaduo_gui.gui.widgets.wording import format_number
 
-LOW_SCORE = 50.0
-
 
 @dataclass(frozen=True, slots=True)
 class JudgeReply:
@@ -63,13 +61,13 @@ class JudgeCard(QFrame):
         head.addWidget(self._metric)
         head.addWidget(self._score)
         head.addWidget(self._repeats)
-        head.addWidget(self._unscored)
         head.addStretch(1)
         head.addWidget(self._more)
         column = QVBoxLayout(self)
         column.setContentsMargins(SPACE.m, SPACE.s, SPACE.s, SPACE.s)
         column.setSpacing(2)
         column.addLayout(head)
+        column.addWidget(self._unscored)
         column.addWidget(self._reason)
         column.addWidget(self._others)
         self.set_note(note)
@@ -79,8 +77,6 @@ class JudgeCard(QFrame):
         self._note = note
         self._metric.setText(note.metric)
         self._score.setText(_short(note.mean))
-        is_low = note.mean is not None and note.mean < LOW_SCORE
-        self._score.set_tone("bad" if is_low else "text")
         scored = [_short(reply.score) for reply in note.replies if reply.score is not None]
         self._repeats.setText(f"mean of {', '.join(scored)}" if len(scored) > 1 else "")
         self._repeats.setVisible(len(scored) > 1)

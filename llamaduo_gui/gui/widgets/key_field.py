@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button, IconButton
@@ -64,6 +64,7 @@ class KeyField(QWidget):
         row.addWidget(self._field, 1)
         for button in (self._show, self._test, self._save, self._delete):
             row.addWidget(button)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(SPACE.xs)
@@ -87,6 +88,10 @@ class KeyField(QWidget):
         """Offer Save or not, for where no key can be kept."""
         self._save.setVisible(can_save)
         self._save.setToolTip(tooltip)
+
+    def set_can_test(self, can_test: bool) -> None:
+        """Offer Test or not, for providers without a way to try a key."""
+        self._test.setVisible(can_test)
 
     def clear(self) -> None:
         """Forget what was typed and mask the field again."""

@@ -51,7 +51,8 @@ class Label(QLabel):
         self.setText(text)
         if wrap:
             self.setWordWrap(True)
-            policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+            # Not Minimum: the hint is taken at a narrow width and would stretch the page.
+            policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
             policy.setHeightForWidth(True)
             self.setSizePolicy(policy)
         if selectable:
@@ -212,8 +213,7 @@ class MarkerLabel(QLabel):
 
     def sizeHint(self) -> QSize:
         """The marker with room for the diamond's corners."""
-        side = scaled(self._size) + 4
-        return QSize(side, side)
+        return QSize(scaled(self._size) + 8, scaled(self._size) + 4)
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw the marker, centred."""

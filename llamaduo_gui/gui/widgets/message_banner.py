@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QVBoxLayout
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout
 
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button, IconButton
@@ -25,7 +25,6 @@ class MessageBanner(QFrame):
     def __init__(self) -> None:
         super().__init__()
         self.setProperty("banner", "info")
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self._icon = IconLabel("info", "accent")
         self._text = Label("", "strong", wrap=True, selectable=True)
         self._text.setAccessibleName("Message")

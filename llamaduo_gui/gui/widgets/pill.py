@@ -21,7 +21,7 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     "run": ("accent", "accent_soft", "migrate"),
     "neutral": ("text2", "raised", "clock"),
 }
-_SIDE, _GAP, _ICON = 9, 4, 13
+_SIDE, _GAP, _ICON = 8, 4, 13
 
 
 class Pill(QLabel):
@@ -49,9 +49,9 @@ class Pill(QLabel):
 
     def sizeHint(self) -> QSize:
         """Icon, word and the rounded ends."""
-        metrics = QFontMetrics(ui_font("body", MEDIUM))
+        metrics = QFontMetrics(ui_font("small", MEDIUM))
         width = 2 * scaled(_SIDE) + scaled(_ICON) + scaled(_GAP)
-        return QSize(width + metrics.horizontalAdvance(self.text()) + 2, metrics.height() + 6)
+        return QSize(width + metrics.horizontalAdvance(self.text()) + 2, QFontMetrics(ui_font()).height() + 6)
 
     def minimumSizeHint(self) -> QSize:
         """Pills are never cut."""
@@ -69,7 +69,7 @@ class Pill(QLabel):
         side = scaled(_ICON)
         image = icons.pixmap(self._icon, ink, side, self.devicePixelRatioF())
         painter.drawPixmap(QPointF(scaled(_SIDE), (self.height() - side) / 2), image)
-        painter.setFont(ui_font("body", MEDIUM))
+        painter.setFont(ui_font("small", MEDIUM))
         painter.setPen(color(ink))
         left = scaled(_SIDE) + side + scaled(_GAP)
         room = QRectF(left, 0, self.width() - left, self.height())

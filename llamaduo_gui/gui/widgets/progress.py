@@ -145,6 +145,7 @@ class ProgressRow(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(SPACE.m)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         row.addWidget(self._label)
         row.addWidget(self._units)
         row.addWidget(self._bar, 1)

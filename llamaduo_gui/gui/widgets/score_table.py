@@ -160,8 +160,6 @@ class ScoreTable(QTableView):
         self.setItemDelegateForColumn(0, self._names)
         setup_table(self, name, stretch_column=None)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setShowGrid(True)
-        self.setGridStyle(Qt.PenStyle.NoPen)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)

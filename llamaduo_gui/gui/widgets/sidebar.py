@@ -103,7 +103,7 @@ class _ProjectButton(_SidebarButton):
     def sizeHint(self) -> QSize:
         lines = QFontMetrics(ui_font("body", SEMIBOLD)).height()
         lines += QFontMetrics(ui_font("caption")).height()
-        return QSize(WIDE, lines + 20)
+        return QSize(WIDE, lines + 24)
 
     def paintEvent(self, _event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -119,7 +119,7 @@ class _ProjectButton(_SidebarButton):
         name_font, detail_font = ui_font("body", SEMIBOLD), ui_font("caption")
         names, details = QFontMetrics(name_font), QFontMetrics(detail_font)
         side = scaled(icons.DEFAULT_SIZE)
-        top = (self.height() - names.height() - details.height() - 5) / 2
+        top = (self.height() - names.height() - details.height() - 8) / 2
         image = icons.pixmap(self._icon, "text2", side, self.devicePixelRatioF())
         painter.drawPixmap(QPointF(11, top + (names.height() - side) / 2), image)
         painter.setPen(color("text2"))
@@ -131,7 +131,7 @@ class _ProjectButton(_SidebarButton):
         painter.setFont(detail_font)
         room = self.width() - 15
         detail = details.elidedText(self.detail, Qt.TextElideMode.ElideRight, room)
-        painter.drawText(QPointF(11, top + names.height() + 5 + details.ascent()), detail)
+        painter.drawText(QPointF(11, top + names.height() + 8 + details.ascent()), detail)
 
 
 class Sidebar(QFrame):

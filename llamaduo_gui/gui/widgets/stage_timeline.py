@@ -143,7 +143,7 @@ class _Cell(QAbstractButton):
         text_height = body.height() + (caption.height() if has_second else 0)
         top = (self.height() - text_height) // 2
         image = icons.pixmap(icon_name, token, side, self.devicePixelRatioF())
-        painter.drawPixmap(_PAD, top + (body.height() - side) // 2, image)
+        painter.drawPixmap(_PAD - 1, top + (body.height() - side) // 2, image)
         muted = self.cell.state is CellState.WAIT
         painter.setFont(ui_font())
         painter.setPen(color("text3" if muted else "text"))
@@ -225,7 +225,7 @@ class StageTimeline(QWidget):
         grid = self._new_grid(header)
         for column, (_key, text) in enumerate(self._stages, start=1):
             label = Label(text, "small", tone="text2")
-            label.setContentsMargins(_PAD, 0, 0, 0)
+            label.setContentsMargins(_PAD + 1, 0, 0, 0)
             policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             label.setSizePolicy(policy)
             grid.addWidget(label, 0, column)
