@@ -72,6 +72,8 @@ class MigratePage(WorkspacePage):
         self._build_tiles()
         self._build_rounds()
         self._build_charts()
+        self._filler = QWidget()
+        self.body.addWidget(self._filler, 1)
         self._clock = QTimer(self)
         self._clock.setInterval(_CLOCK_MS)
         self._clock.timeout.connect(self._show_time)
@@ -180,6 +182,7 @@ class MigratePage(WorkspacePage):
         self._tiles.setVisible(view.has_started)
         self._rounds.setVisible(view.has_started)
         self._charts.setVisible(view.has_started)
+        self._filler.setVisible(not view.has_started)
         self._timeline.set_rows(view.rows, view.future)
         self._rounds.set_subtitle(_rule_text(view))
         self._show_tiles(view)
@@ -297,7 +300,9 @@ class MigratePage(WorkspacePage):
 
     def _add_metrics(self, batch: list[MetricLogged]) -> None:
         self._loss.append([LossPoint(m.step, m.value) for m in batch if m.name == "loss"])
-        self._loss.append_evals([LossPoint(m.step, m.value) for m in batch if m.name == "eval_loss"])
+        self._loss.append_evals(
+            [LossPoint(m.step, m.value) for m in batch if m.name == "eval_loss"]
+        )
 
     def _add_logs(self, batch: list[Log]) -> None:
         now = time.strftime("%H:%M:%S")
