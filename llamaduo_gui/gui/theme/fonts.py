@@ -6,7 +6,7 @@ import logging
 import sys
 from functools import cache
 
-from PySide6.QtGui import QFont, QFontDatabase
+from PySide6.QtGui import QFont, QFontDatabase, QFontMetrics
 
 from llamaduo_gui.core.paths import resource
 from llamaduo_gui.gui.theme.tokens import REGULAR, TYPE_SCALE
@@ -82,6 +82,11 @@ def mono_font(size: str = "small") -> QFont:
     font.setStyleHint(QFont.StyleHint.Monospace)
     font.setFixedPitch(True)
     return font
+
+
+def control_height() -> int:
+    """Height in px of a button, field or combo box: a line, its padding and its border."""
+    return QFontMetrics(ui_font()).height() + 12
 
 
 def _font(family: str, size: str, weight: int) -> QFont:

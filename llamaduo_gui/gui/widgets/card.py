@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QPoint, QRect, QSize, Qt
+from PySide6.QtCore import QEvent, QPoint, QRect, QSize, Qt
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -15,11 +15,12 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from llamaduo_gui.gui.theme.fonts import control_height
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label, ValueLabel
 
 _PADDING = 14
-_HEAD_HEIGHT = 28  # as high as a control, so that titles of neighbouring cards are level
+_HEAD_TOP = 10
 
 
 class Card(QFrame):
@@ -48,9 +49,9 @@ class Card(QFrame):
     def _build_head(self) -> QWidget:
         head = QWidget()
         row = QHBoxLayout(head)
-        row.setContentsMargins(_PADDING, 10, _PADDING, 0)
+        row.setContentsMargins(_PADDING, _HEAD_TOP, _PADDING, 0)
         row.setSpacing(SPACE.s)
-        row.addStrut(_HEAD_HEIGHT)
+        head.setMinimumHeight(_HEAD_TOP + control_height())
         head.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self._left = QHBoxLayout()
         self._left.setSpacing(SPACE.s)
@@ -62,6 +63,12 @@ class Card(QFrame):
         self._actions.setSpacing(SPACE.s)
         row.addLayout(self._actions)
         return head
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Keep the title row as high as a control of the font."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange and hasattr(self, "_head"):
+            self._head.setMinimumHeight(_HEAD_TOP + control_height())
 
     def set_title(self, title: str) -> None:
         """Show `title`; without title and actions the title row takes no room."""

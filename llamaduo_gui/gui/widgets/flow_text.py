@@ -161,7 +161,7 @@ def _style_document(document: QTextDocument) -> None:
     while block.isValid():
         if block.blockFormat().headingLevel() > 0:
             _style_heading(block)
-        _style_code_spans(block)
+        _style_spans(block)
         block = block.next()
 
 
@@ -181,20 +181,25 @@ def _style_heading(block: QTextBlock) -> None:
     cursor.mergeBlockFormat(paragraph)
 
 
-def _style_code_spans(block: QTextBlock) -> None:
+def _style_spans(block: QTextBlock) -> None:
+    """Code in the monospace face; bold at 600, the heaviest shipped, so that none is faked."""
     code = QTextCharFormat()
     code.setFontFamilies([load_fonts()[1]])
     code.setFontPointSize(point_size("small"))
     code.setFontStyleHint(QFont.StyleHint.Monospace)
-    spans: list[tuple[int, int]] = []
+    bold = QTextCharFormat()
+    bold.setFontWeight(SEMIBOLD)
+    spans: list[tuple[int, int, QTextCharFormat]] = []
     walk = block.begin()
     while not walk.atEnd():
         fragment = walk.fragment()
         if fragment.charFormat().fontFixedPitch():
-            spans.append((fragment.position(), fragment.length()))
+            spans.append((fragment.position(), fragment.length(), code))
+        if fragment.charFormat().fontWeight() > SEMIBOLD:
+            spans.append((fragment.position(), fragment.length(), bold))
         walk += 1
-    for position, length in spans:
+    for position, length, look in spans:
         cursor = QTextCursor(block.document())
         cursor.setPosition(position)
         cursor.setPosition(position + length, QTextCursor.MoveMode.KeepAnchor)
-        cursor.mergeCharFormat(code)
+        cursor.mergeCharFormat(look)

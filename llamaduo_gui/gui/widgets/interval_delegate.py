@@ -71,6 +71,15 @@ class IntervalDelegate(QStyledItemDelegate):
         ]
         self._two_lines = max(widths, default=0) + 2 * _SIDE > column_width
 
+    def least_width(self, texts: Sequence[tuple[str, str]]) -> int:
+        """Width in px below which even two lines would be cut."""
+        bold, plain = self._metrics()
+        widths = [
+            max(bold.horizontalAdvance(estimate), plain.horizontalAdvance(interval))
+            for estimate, interval in texts
+        ]
+        return max(widths, default=0) + 2 * _SIDE + 2
+
     @property
     def is_two_lines(self) -> bool:
         """Whether estimate and interval stand on lines of their own."""

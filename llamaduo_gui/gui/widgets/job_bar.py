@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QFontMetrics, QMouseEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy
+from PySide6.QtGui import QFontMetrics, QMouseEvent, QResizeEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout
 
 from llamaduo_gui.gui.theme.fonts import ui_font
 from llamaduo_gui.gui.theme.theme import theme_notifier
@@ -17,6 +17,7 @@ from llamaduo_gui.gui.widgets.progress import Bar, ProgressState
 from llamaduo_gui.gui.widgets.wording import format_spend
 
 HEIGHT = 36
+_BAR_MIN, _BAR_MAX = 40, 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class JobBar(QFrame):
         self._pill = Pill("Idle")
         self._text = ElidedLabel()
         self._bar = Bar("Progress of the job")
-        self._bar.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         self._eta = ElidedLabel("", tone="text2")
+        self._eta_words = ("", "")
         self._spend = Label("", tone="text2")
         self._line = Separator(vertical=True)
         self._gpu = Label("", tone="text2")
@@ -70,14 +71,13 @@ class JobBar(QFrame):
         self._text.setText(status.text)
         progress = status.progress
         self._bar.setVisible(progress is not None)
-        eta = ""
+        self._eta_words = ("", "")
         if progress is not None:
             self._bar.set_progress(progress.done, 0 if progress.finishing else progress.total)
-            eta = progress.finishing or progress.eta_text
-            if progress.eta_text:
-                eta = f"{eta} {status.stage_words}".strip()
-        self._eta.setText(eta)
-        self._eta.setVisible(bool(eta))
+            short = progress.finishing or progress.eta_text
+            long = f"{short} {status.stage_words}" if progress.eta_text else short
+            self._eta_words = (long, short)
+        self._fit()
 
     def set_idle(self, text: str) -> None:
         """Show that nothing runs, and a line such as `Last run finished 14:32`."""
@@ -89,12 +89,32 @@ class JobBar(QFrame):
         self._spend.setText(format_spend(spent_usd, budget_usd))
         self._spend.setVisible(is_shown)
         self._line.setVisible(is_shown and bool(self._gpu.text()))
+        self._fit()
 
     def set_gpu(self, text: str) -> None:
         """Show the processor in use, such as `GPU 18.2 of 24 GB` or `CPU only`."""
         self._gpu.setText(text)
         self._gpu.setVisible(bool(text))
         self._line.setVisible(bool(text) and not self._spend.isHidden())
+        self._fit()
+
+    def _fit(self) -> None:
+        """Give way in this order when narrow: the bar's length, then `in this stage`."""
+        long, short = self._eta_words
+        self._eta.setText(long)
+        self._eta.setVisible(bool(long))
+        others = (self._pill, self._text, self._eta, self._spend, self._line, self._gpu)
+        shown = [part for part in others if not part.isHidden()]
+        gaps = (len(shown) + 1) * SPACE.m + 30
+        room = self.width() - gaps - sum(part.sizeHint().width() for part in shown)
+        self._bar.setFixedWidth(max(_BAR_MIN, min(_BAR_MAX, room)))
+        if room < _BAR_MIN:
+            self._eta.setText(short)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Fit the parts to the width."""
+        super().resizeEvent(event)
+        self._fit()
 
     def text(self) -> str:
         """Everything shown, for tests and screen readers."""

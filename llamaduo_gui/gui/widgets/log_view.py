@@ -21,6 +21,8 @@ Level = Literal["debug", "info", "warning", "error"]
 LevelFilter = Literal["all", "warning", "error"]
 MAX_LINES = 5000
 REFRESH_MS = 100
+_MIN_TEXT_COLUMNS = 24  # with less room beside time and source, the message goes below them
+_NARROW_INDENT = 2
 _HIDDEN: dict[str, frozenset[str]] = {
     "all": frozenset(),
     "warning": frozenset({"debug", "info"}),
@@ -128,16 +130,18 @@ class LogView(QPlainTextEdit):
             bar.setValue(bar.maximum())
 
     def _rows(self, line: LogLine) -> list[str]:
+        columns, text = self._columns_now(), " ".join(line.text.split())
         indent = len(line.head)
-        rows = textwrap.wrap(
-            " ".join(line.text.split()), max(20, self._columns_now() - indent)
-        ) or [""]
+        if columns - indent < _MIN_TEXT_COLUMNS:
+            rows = textwrap.wrap(text, columns - _NARROW_INDENT)
+            return [line.head.rstrip(), *(_PAD * _NARROW_INDENT + row for row in rows)]
+        rows = textwrap.wrap(text, columns - indent) or [""]
         return [line.head + rows[0], *(_PAD * indent + row for row in rows[1:])]
 
     def _columns_now(self) -> int:
         if not self._columns:
             width = QFontMetrics(mono_font()).horizontalAdvance("0" * 20) / 20
-            self._columns = max(30, int((self.viewport().width() - 8) / max(width, 1.0)))
+            self._columns = max(16, int((self.viewport().width() - 8) / max(width, 1.0)))
         return self._columns
 
     def _rebuild(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, Qt
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QAbstractSlider,
@@ -13,12 +13,12 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from llamaduo_gui.gui.theme.fonts import control_height
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.labels import Label
 from llamaduo_gui.gui.widgets.pill import Pill, PillKind
 
 _TOP = 14
-_CONTROL_HEIGHT = 28  # the row is this high at least, so that all pages start level
 _SCROLL_KEYS = {
     Qt.Key.Key_Up: QAbstractSlider.SliderAction.SliderSingleStepSub,
     Qt.Key.Key_Down: QAbstractSlider.SliderAction.SliderSingleStepAdd,
@@ -44,13 +44,19 @@ class PageHeader(QWidget):
         row = QHBoxLayout(self)
         row.setContentsMargins(SPACE.xl, _TOP, SPACE.xl, 0)
         row.setSpacing(SPACE.m)
-        row.addStrut(_CONTROL_HEIGHT)
+        self.setMinimumHeight(_TOP + control_height())
         row.addWidget(self._title)
         row.addWidget(self._pill)
         row.addLayout(self._filters)
         row.addStretch(1)
         row.addLayout(self._actions)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Keep the row as high as a control of the font, so that all pages start level."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self.setMinimumHeight(_TOP + control_height())
 
     def set_title(self, title: str) -> None:
         """Change the title."""

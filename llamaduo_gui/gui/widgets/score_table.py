@@ -15,10 +15,12 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QResizeEvent
+from PySide6.QtGui import QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QApplication, QHeaderView, QSizePolicy, QTableView
 
+from llamaduo_gui.gui.theme.fonts import ui_font
 from llamaduo_gui.gui.theme.theme import theme_notifier
+from llamaduo_gui.gui.theme.tokens import MEDIUM
 from llamaduo_gui.gui.widgets.interval_delegate import (
     AXIS_ROLE,
     HIGHLIGHT_ROLE,
@@ -161,8 +163,9 @@ class ScoreTable(QTableView):
         setup_table(self, name, stretch_column=None)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWordWrap(False)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         self.setSortingEnabled(True)
         self.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.DescendingOrder)
         self.horizontalHeader().setSortIndicatorClearable(True)
@@ -223,20 +226,31 @@ class ScoreTable(QTableView):
             return
         name_width = self._names.width_for([row.name for row in self._model.rows])
         header = self.horizontalHeader()
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Fixed)
         header.resizeSection(0, name_width)
         room = self.viewport().width() - name_width
-        column_width = room // max(1, len(self._model.columns))
+        column_width = self._fit_columns(room)
+        self.verticalHeader().setDefaultSectionSize(self._delegate.row_height())
+        height = header.sizeHint().height() + len(self._model.rows) * self._delegate.row_height()
+        if column_width * len(self._model.columns) > room:
+            height += self.horizontalScrollBar().sizeHint().height()
+        self.setFixedHeight(height + 2 * self.frameWidth() + 4)
+
+    def _fit_columns(self, room: int) -> int:
+        """Give all score columns one width that cuts nothing; wider than `room` px scrolls."""
         texts = [
             (format_number(cell.estimate, spec.decimals), format_range(cell, spec.decimals))
             for row in self._model.rows
             for cell, spec in zip(row.cells, self._model.columns, strict=True)
             if isinstance(cell, Interval)
         ]
-        self._delegate.choose_layout(texts, column_width)
-        self.verticalHeader().setDefaultSectionSize(self._delegate.row_height())
-        height = header.sizeHint().height() + len(self._model.rows) * self._delegate.row_height()
-        self.setFixedHeight(height + 2 * self.frameWidth() + 4)
+        metrics = QFontMetrics(ui_font("body", MEDIUM))
+        words = [metrics.horizontalAdvance(spec.text) + 20 for spec in self._model.columns]
+        least = max([self._delegate.least_width(texts), *words])
+        width = max(least, room // max(1, len(self._model.columns)))
+        self._delegate.choose_layout(texts, width)
+        for column in range(1, len(self._model.columns) + 1):
+            self.horizontalHeader().resizeSection(column, width)
+        return width
 
     def sizeHint(self) -> QSize:
         """Room for the header and every row."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from PySide6.QtCore import QRect, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QFontMetrics, QKeyEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QFontMetrics, QKeyEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QAbstractButton, QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from llamaduo_gui.gui.theme import icons
@@ -22,6 +22,7 @@ from llamaduo_gui.gui.widgets.progress import paint_bar
 _PAD = 10  # from a cell's edge to its icon
 _ICON = 14
 _COLUMN_GAP = 4
+_WRAP = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
 
 
 class CellState(StrEnum):
@@ -87,32 +88,44 @@ class _Cell(QAbstractButton):
         self.setCursor(
             Qt.CursorShape.PointingHandCursor if self.opens_run() else Qt.CursorShape.ArrowCursor
         )
-        self._update_tip()
         self.update()
 
     def opens_run(self) -> bool:
         return self.cell.state is not CellState.WAIT
 
     def sizeHint(self) -> QSize:
-        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
-        return QSize(120, body.height() + caption.height() + 8)
+        return QSize(120, self.height_for(1, 1))
 
-    def resizeEvent(self, event: object) -> None:
-        super().resizeEvent(event)  # type: ignore[arg-type]
-        self._update_tip()
+    @staticmethod
+    def height_for(text_lines: int, detail_lines: int) -> int:
+        """Height in px of a cell with so many lines of each size."""
+        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
+        return text_lines * body.height() + detail_lines * caption.height() + 8
+
+    @staticmethod
+    def side_width() -> int:
+        """Width in px that a cell needs beside its text."""
+        return _PAD + scaled(_ICON) + 8 + 6
+
+    def text_width(self) -> int:
+        """Width in px of the wider of the two lines."""
+        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
+        return max(
+            body.horizontalAdvance(self.cell.text), caption.horizontalAdvance(self.cell.detail)
+        )
+
+    def lines_at(self, width: int) -> tuple[int, int]:
+        """Lines that text and detail take in a cell `width` px wide."""
+        room = QRect(0, 0, max(1, width - self.side_width()), 10_000)
+        counts = []
+        for text, size in ((self.cell.text, "body"), (self.cell.detail, "caption")):
+            metrics = QFontMetrics(ui_font(size))
+            height = metrics.boundingRect(room, _WRAP, text).height()
+            counts.append(max(1, round(height / metrics.height())))
+        return counts[0], counts[1]
 
     def _text_room(self) -> QRect:
         return self.rect().adjusted(_PAD + scaled(_ICON) + 8, 3, -6, -3)
-
-    def _update_tip(self) -> None:
-        room = self._text_room().width()
-        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
-        is_cut = (
-            body.horizontalAdvance(self.cell.text) > room
-            or caption.horizontalAdvance(self.cell.detail) > room
-        )
-        whole = "\n".join(part for part in (self.cell.text, self.cell.detail) if part)
-        self.setToolTip(whole if is_cut else "")
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         steps = {
@@ -140,22 +153,24 @@ class _Cell(QAbstractButton):
         room = self._text_room()
         body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
         has_second = bool(self.cell.detail) or self.cell.total > 0
-        text_height = body.height() + (caption.height() if has_second else 0)
+        lines, detail_lines = self.lines_at(self.width())
+        text_height = lines * body.height() + (detail_lines * caption.height() if has_second else 0)
         top = (self.height() - text_height) // 2
         image = icons.pixmap(icon_name, token, side, self.devicePixelRatioF())
         painter.drawPixmap(_PAD - 1, top + (body.height() - side) // 2, image)
         muted = self.cell.state is CellState.WAIT
         painter.setFont(ui_font())
         painter.setPen(color("text3" if muted else "text"))
-        shown = body.elidedText(self.cell.text, Qt.TextElideMode.ElideRight, room.width())
-        painter.drawText(room.left(), top + body.ascent(), shown)
+        below = top + lines * body.height()
+        line_room = QRect(room.left(), top, room.width(), below - top)
+        painter.drawText(line_room, _WRAP, self.cell.text)
         if self.cell.total > 0:
-            self._paint_progress(painter, room, top + body.height())
+            self._paint_progress(painter, room, below)
         elif self.cell.detail:
             painter.setFont(ui_font("caption"))
             painter.setPen(color("text3" if muted else "text2"))
-            shown = caption.elidedText(self.cell.detail, Qt.TextElideMode.ElideRight, room.width())
-            painter.drawText(room.left(), top + body.height() + caption.ascent(), shown)
+            line_room = QRect(room.left(), below, room.width(), detail_lines * caption.height())
+            painter.drawText(line_room, _WRAP, self.cell.detail)
         paint_focus_ring(painter, self)
 
     def _paint_frame(self, painter: QPainter) -> None:
@@ -255,6 +270,7 @@ class StageTimeline(QWidget):
         shown = self._cells.get((round_number, stage))
         if shown is not None:
             shown.set_cell(cell)
+            self._fit()
 
     def cell_button(self, round_number: int, stage: str) -> QAbstractButton:
         """The cell of a stage; KeyError if it is not shown."""
@@ -267,6 +283,7 @@ class StageTimeline(QWidget):
         for row, cells in zip(self._shown_rows(), self._grid_cells, strict=True):
             for cell, data in zip(cells, row.cells, strict=True):
                 cell.set_cell(data)
+        self._fit()
 
     def _rebuild(self) -> None:
         while item := self._grid.takeAt(0):
@@ -287,6 +304,7 @@ class StageTimeline(QWidget):
                 self._grid_cells[-1].append(cell)
         self._set_tab_cell(self._first_tab_cell())
         self._fit()
+        self._show_current()
 
     def _make_cell(self, row: RoundRow, stage: tuple[str, str], data: StageCell) -> _Cell:
         key, text = stage
@@ -327,23 +345,60 @@ class StageTimeline(QWidget):
             self.cell_activated.emit(cell.round_number, cell.stage)
 
     def _fit(self) -> None:
-        """Size the round column and the height from the fonts, and show the current round."""
+        """Size columns and rows from the texts: equal columns if all fit, else by need, and
+        rows of more lines where even that is too narrow.
+        """
         metrics = QFontMetrics(ui_font("body", 600))
         labels = [row.label for row in self._shown_rows()] or ["Round 0"]
         width = max(metrics.horizontalAdvance(label) for label in labels) + 10
+        width = max(width, scaled(82))
+        widths = self._column_widths(self.width() - width)
         for grid in (self._header_grid, self._grid):
-            grid.setColumnMinimumWidth(0, max(width, scaled(82)))
-        height = self._grid_cells[0][0].sizeHint().height() if self._grid_cells else 0
-        for line in range(len(self._grid_cells)):
-            self._grid.setRowMinimumHeight(line, height)
+            grid.setColumnMinimumWidth(0, width)
+            for column, share in enumerate(widths, start=1):
+                grid.setColumnStretch(column, max(1, share))
+        height = self._row_height(widths)
+        for cell in (cell for cells in self._grid_cells for cell in cells):
+            cell.setFixedHeight(height)
         visible = min(len(self._grid_cells), self._max_visible_rows)
         self._scroll.setFixedHeight(visible * (height + 2))
+        self.updateGeometry()
+
+    def _column_widths(self, room: int) -> list[int]:
+        """Width in px of each stage's column in `room` px beside the round's label."""
+        count = len(self._stages)
+        room -= count * _COLUMN_GAP
+        if self._scroll.verticalScrollBar().maximum() > 0:
+            room -= self._scroll.verticalScrollBar().sizeHint().width()
+        needs = [0] * count
+        for cells in self._grid_cells:
+            for column, cell in enumerate(cells):
+                needs[column] = max(needs[column], cell.text_width() + cell.side_width() + 1)
+        if not any(needs) or max(needs) <= room // count:
+            return [max(1, room // count)] * count
+        return [max(1, room * need // sum(needs)) for need in needs]
+
+    def _row_height(self, widths: list[int]) -> int:
+        lines = [
+            cell.lines_at(width)
+            for cells in self._grid_cells
+            for cell, width in zip(cells, widths, strict=True)
+        ]
+        text = max((pair[0] for pair in lines), default=1)
+        detail = max((pair[1] for pair in lines), default=1)
+        return _Cell.height_for(text, detail)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Fit the texts to the new width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _show_current(self) -> None:
         current = next((row for row in self._rows if row.is_current), None)
         if current is not None:
             cell = self._cells[(current.number, self._stages[0][0])]
             self._content.layout().activate()
-            self._scroll.ensureWidgetVisible(cell, 0, height)
-        self.updateGeometry()
+            self._scroll.ensureWidgetVisible(cell, 0, cell.height())
 
     def _on_scroll_range(self, _low: int, high: int) -> None:
         """Keep the header's columns over the cells when the scroll bar takes its room."""
