@@ -215,7 +215,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _stats(arguments: argparse.Namespace) -> int:
-    from llamaduo_gui.evaluation.report import stats_from_csv
+    from llamaduo_gui.evaluation.score_table import stats_from_csv
 
     console.print_json(stats_from_csv(arguments.scores))
     return console.EXIT_OK
