@@ -34,13 +34,13 @@ def make_backend(
 
     base = resolve_base_model(config.student.base_model, config.student.revision)
     if kind is ModelKind.BASE:
-        return TransformersBackend(base)
+        return TransformersBackend.load(base)
     adapter = project.artifacts.latest("adapter", round_number)
     if adapter is not None:
-        return TransformersBackend(base, adapter=project.artifacts.absolute(adapter))
+        return TransformersBackend.load(base, project.artifacts.absolute(adapter))
     model = project.artifacts.latest("model", round_number)
     if model is not None:
-        return TransformersBackend(project.artifacts.absolute(model))
+        return TransformersBackend.load(project.artifacts.absolute(model))
     raise UserError(f"Round {round_number} has no trained student yet; fine-tune first.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import LlamaDuoError
 from llamaduo_gui.core.types import ModelKind, Split
-from llamaduo_gui.evaluation.scores import RunScores, category_means, load_scores
+from llamaduo_gui.evaluation.scores import RunScores, category_scores, load_scores
 from llamaduo_gui.evaluation.verdict import gather
 from llamaduo_gui.pipeline.decide import Decision, decide
 from llamaduo_gui.pipeline.plan import DecidedRound, answer_steps
@@ -63,7 +63,7 @@ def category_weights(
     scores = _scores(project, config, ModelKind.TUNED, judged_round)
     if scores is None:
         return None
-    means = {item.category: item.mean for item in category_means(scores)}
+    means = {item.category: item.mean for item in category_scores(scores)}
     return {name: 101.0 - mean for name, mean in means.items() if mean is not None} or None
 
 
