@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 _WIDTH, _HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 24, 40
 _MARKER_EVERY = 12
 _STRIP_WIDTH, _STRIP_HEIGHT = 110, 10
 
@@ -86,6 +86,14 @@ def legend_mark(kind: str) -> str:
     )
 
 
+def round_mark(number: int) -> str:
+    """The line style of a round in `loss_chart`."""
+    return (
+        f'<svg class="mark tuned round-{number % 4}" viewBox="0 0 26 10" width="26" height="10" '
+        'aria-hidden="true"><path class="line" d="M0 5H26"/></svg>'
+    )
+
+
 def _svg(parts: Sequence[str], label: str) -> str:
     return (
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
@@ -133,7 +141,7 @@ def _vertical(threshold: float, label: str) -> str:
     x = _x(threshold)
     return (
         f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
-        f'<text class="label" x="{x + 4:.1f}" y="{_TOP + 4}">{escape(label)}</text>'
+        f'<text class="label middle" x="{x:.1f}" y="{_TOP - 8}">{escape(label)}</text>'
     )
 
 

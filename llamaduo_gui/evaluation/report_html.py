@@ -16,6 +16,7 @@ from llamaduo_gui.evaluation.report_charts import (
     interval_strip,
     legend_mark,
     loss_chart,
+    round_mark,
 )
 from llamaduo_gui.evaluation.report_responses import responses_section
 from llamaduo_gui.evaluation.scores import POOLED
@@ -79,7 +80,8 @@ def interval_text(estimate: Mapping[str, Any] | None, scale: float = 1) -> str:
     text = f"<b>{estimate['value'] * scale:.1f}</b>"
     if estimate["low"] is None or estimate["high"] is None:
         return f'<span title="{reason}">{text}</span>'
-    return f"{text} ({estimate['low'] * scale:.1f}{_DASH}{estimate['high'] * scale:.1f})"
+    text += f" ({estimate['low'] * scale:.1f}{_DASH}{estimate['high'] * scale:.1f})"
+    return f'<span title="{reason}">{text}</span>' if reason else text
 
 
 def _caveats(sentences: Sequence[str]) -> str:
@@ -145,10 +147,18 @@ def _table_row(
         top = max([100.0, *_p_match_bounds(models, judge, metric)])
         strip = interval_strip(matched, kind, 0, top) if matched else ""
         cells.append(f"<td>{interval_text(matched)}{strip}</td>")
-    cells += [f"<td>{cell['n_responses']:,}</td>", f"<td>{cell['n_unscored']:,}</td>"]
+    cells += [f"<td>{cell['n_responses']:,}</td>", f"<td>{_unscored(model, judge, cell)}</td>"]
     chosen = ' class="final"' if model["key"] == final else ""
     name = f'<th scope="row">{legend_mark(kind)}{escape(model["title"])}</th>'
     return f"<tr{chosen}>{name}{''.join(cells)}</tr>"
+
+
+def _unscored(model: Mapping[str, Any], judge: str, cell: Mapping[str, Any]) -> str:
+    """Responses without a score, and below them the judgements that gave none."""
+    reports = [item for item in model["judges"] if judge in (POOLED, item["judge"])]
+    lost = sum(item["unscored"] for item in reports)
+    total = sum(item["judgements"] for item in reports)
+    return f'{cell["n_unscored"]:,}<span class="reason">{lost:,} of {total:,} judgements</span>'
 
 
 def _p_match_bounds(models: Sequence[Mapping[str, Any]], judge: str, metric: str) -> list[float]:
@@ -177,19 +187,23 @@ def _rounds(report: Report) -> str:
         return ""
     rows = "".join(_round_row(item) for item in report["rounds"])
     table = (
-        '<div class="card"><table><caption>Every round, as decided when it ended</caption>'
+        '<div class="card"><table class="rounds"><caption>Every round on the '
+        f"{report['config']['decision']['split']} split, as decided when it ended</caption>"
         '<thead><tr><th class="left">Round</th><th>Synthetic kept</th><th>Rejected</th>'
         "<th>Trained on</th><th>Training loss</th><th>Validation loss</th>"
-        '<th>Ratio, precision</th><th>Ratio, similarity</th><th class="left">Decision</th></tr>'
-        f"</thead><tbody>{rows}</tbody></table></div>"
+        "<th>Ratio, precision, %</th><th>Ratio, similarity, %</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
     losses = [
         (item["round"], item["training"]["curves"]) for item in report["rounds"] if item["training"]
     ]
     chart = loss_chart(losses)
     if chart:
-        title = "Training loss (lines, one style a round) and validation loss (diamonds)"
-        table += f'<div class="card"><h3>{title}</h3>{chart}</div>'
+        legend = "".join(f"<span>{round_mark(n)}Round {n}</span>" for n, _ in losses)
+        table += (
+            '<div class="card"><h3>Training loss (lines) and validation loss (diamonds)</h3>'
+            f'<div class="legend">{legend}</div>{chart}</div>'
+        )
     return table
 
 
@@ -209,11 +223,12 @@ def _round_row(item: Mapping[str, Any]) -> str:
     for metric in Metric:
         ratio = evidence.get(metric.value)
         cells.append(interval_text(ratio["mean"] if ratio else None, 100))
-    reason = escape(decision["reason"]) if decision else "not decided"
+    words = escape(decision["reason"]) if decision else "Not decided yet."
     return (
         f'<tr><th scope="row">{item["round"]}</th>'
         + "".join(f"<td>{cell}</td>" for cell in cells)
-        + f'<td class="left">{reason}{_reject_reasons(synthesis)}</td></tr>'
+        + f'</tr><tr class="words"><td class="left" colspan="{1 + len(cells)}">'
+        f"{words}{_reject_reasons(synthesis)}</td></tr>"
     )
 
 

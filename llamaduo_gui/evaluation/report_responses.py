@@ -38,10 +38,10 @@ def _prompt(
     if len(first_line) > _LONGEST_LINE:
         first_line = f"{first_line[: _LONGEST_LINE - 1]}\u2026"
     groups = []
-    for key, model in models.items():
+    for key, model in sorted(models.items(), key=lambda item: item[0] != final):
         answers = [answer for answer in prompt["answers"] if answer["model"] == key]
         if answers:
-            groups.append(_answers(model, answers))
+            groups.append(_answers(model, answers, is_open=key == final))
     return (
         f'<details><summary><span class="id">{escape(prompt["prompt_id"])}</span> '
         f"{escape(first_line)} {_means(own)}</summary>"
@@ -51,12 +51,11 @@ def _prompt(
     )
 
 
-def _answers(model: Mapping[str, Any], answers: Sequence[Answer]) -> str:
+def _answers(model: Mapping[str, Any], answers: Sequence[Answer], *, is_open: bool) -> str:
     body = "".join(_answer(answer) for answer in answers)
-    return (
-        f"<details><summary>{legend_mark(model['kind'])}{escape(model['title'])} "
-        f"{_means(answers)}</summary>{body}</details>"
-    )
+    opened = " open" if is_open else ""
+    name = f"{legend_mark(model['kind'])}{escape(model['title'])}"
+    return f"<details{opened}><summary>{name} {_means(answers)}</summary>{body}</details>"
 
 
 def _answer(answer: Answer) -> str:

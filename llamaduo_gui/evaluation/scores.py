@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
+from statistics import fmean
 
 import numpy as np
 
@@ -205,6 +205,6 @@ def _report(judge: str, judged: Iterable[Mapping[str, Sequence[JudgementRow]]]) 
     spread: dict[Metric, float | None] = {}
     for metric in Metric:
         repeated = [values for group in groups if len(values := _valid(group, metric)) > 1]
-        variances = [variance(values) for values in repeated]
+        variances = [float(np.var(values, ddof=1)) for values in repeated]
         spread[metric] = math.sqrt(fmean(variances)) if variances else None
     return JudgeReport(judge, len(rows), sum(not row.is_scored for row in rows), spread)
