@@ -1,4 +1,4 @@
-"""Buttons, chips, check boxes and combo boxes set up the way every page wants them."""
+"""Buttons, chips, check boxes, combo and spin boxes set up the way every page wants them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QCheckBox, QComboBox, QPushButton, QSizePolicy, QToolButton
+from PySide6.QtGui import QWheelEvent
+from PySide6.QtWidgets import (
+    QAbstractSpinBox,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QToolButton,
+)
 
 from llamaduo_gui.gui.theme.icons import set_icon
 
@@ -95,6 +105,38 @@ def combo_box(items: Iterable[tuple[str, Any]], name: str) -> QComboBox:
     return box
 
 
+def spin_box(name: str, minimum: int, maximum: int, value: int, *, suffix: str = "") -> QSpinBox:
+    """A field for a whole number; `suffix` is its unit, as in " pairs"."""
+    box = _SpinBox()
+    box.setAccessibleName(name)
+    box.setRange(minimum, maximum)
+    box.setValue(value)
+    box.setSuffix(suffix)
+    _indent(box)
+    return box
+
+
+def decimal_box(
+    name: str, minimum: float, maximum: float, value: float, *, decimals: int = 2, suffix: str = ""
+) -> QDoubleSpinBox:
+    """A field for a number with decimals; a step changes its last decimal but one."""
+    box = _DecimalBox()
+    box.setAccessibleName(name)
+    box.setDecimals(decimals)
+    box.setSingleStep(10.0 ** (1 - decimals))
+    box.setRange(minimum, maximum)
+    box.setValue(value)
+    box.setSuffix(suffix)
+    _indent(box)
+    return box
+
+
+def _indent(box: QAbstractSpinBox) -> None:
+    """Qt's style sheets leave the left padding of a spin box out; its line edit has margins."""
+    box.lineEdit().setTextMargins(8, 0, 0, 0)
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+
 class _Combo(QComboBox):
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +144,23 @@ class _Combo(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
 
-    def wheelEvent(self, event: Any) -> None:
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+class _SpinBox(QSpinBox):
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+class _DecimalBox(QDoubleSpinBox):
+    def wheelEvent(self, event: QWheelEvent) -> None:
         if self.hasFocus():
             super().wheelEvent(event)
         else:

@@ -103,6 +103,7 @@ class ChartView(QWidget):
         self._draw()
         if self._canvas is not None and self.has_data():
             self._canvas.settle()
+            self._draw()
             self._canvas.draw()
 
     def save(self, path: Path) -> list[Path]:
@@ -177,5 +178,7 @@ class ChartView(QWidget):
             from llamaduo_gui.gui.widgets.chart_canvas import Canvas
 
             self._canvas = Canvas(self._name)
+            # A plot chooses the columns of its legend by the width it has.
+            self._canvas.size_settled.connect(self._draw)
             self._stack.addWidget(self._canvas)
         return self._canvas

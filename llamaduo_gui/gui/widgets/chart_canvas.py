@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
-from PySide6.QtCore import QSize, QTimer
+from PySide6.QtCore import QSize, QTimer, Signal
 from PySide6.QtGui import QImage, QPainter, QPaintEvent, QPalette, QResizeEvent, QWheelEvent
 
 from llamaduo_gui.core.paths import resource
@@ -49,6 +49,8 @@ def screen_style(tokens: Tokens) -> dict[str, object]:
 class Canvas(FigureCanvasQTAgg):  # type: ignore[misc]
     """A figure as a widget that draws once a resize has settled and leaves the wheel alone."""
 
+    size_settled = Signal()
+
     def __init__(self, name: str) -> None:
         super().__init__(Figure(layout="constrained"))
         self.figure.set_dpi(self.logicalDpiY())
@@ -74,10 +76,7 @@ class Canvas(FigureCanvasQTAgg):  # type: ignore[misc]
 
     def _apply_size(self) -> None:
         super().resizeEvent(QResizeEvent(self.size(), self.size()))
-
-    def is_settled(self) -> bool:
-        """Whether the figure has the size of the widget."""
-        return not self._resize_timer.isActive()
+        self.size_settled.emit()
 
     def settle(self) -> None:
         """Take the widget's size now."""

@@ -21,7 +21,7 @@ Level = Literal["debug", "info", "warning", "error"]
 LevelFilter = Literal["all", "warning", "error"]
 MAX_LINES = 5000
 REFRESH_MS = 100
-_MIN_TEXT_COLUMNS = 24  # with less room beside time and source, the message goes below them
+_MIN_TEXT_COLUMNS = 18  # with less room beside time and source, the message goes below them
 _NARROW_INDENT = 2
 _HIDDEN: dict[str, frozenset[str]] = {
     "all": frozenset(),

@@ -316,7 +316,7 @@ class CoveragePlot:
             _draw_curve(axes, curve, number, tokens)
         figure.legend(
             loc="outside upper left",
-            ncols=len(curves),
+            ncols=_legend_columns(figure, [curve.name for curve in curves]),
             handlelength=2.6,
             columnspacing=1.6,
             borderaxespad=0.2,
@@ -341,6 +341,16 @@ class CoveragePlot:
                 high = curve.high[i] if len(curve.high) else ""
                 out.append([curve.name, threshold, share, low, high])
         return out
+
+
+def _legend_columns(figure: Figure, names: Sequence[str]) -> int:
+    """As many columns as fit the figure's width, judged by the letters of the widest name."""
+    from matplotlib import rcParams
+    from matplotlib.font_manager import FontProperties
+
+    points = FontProperties(size=rcParams["legend.fontsize"]).get_size_in_points()
+    widest = max(len(name) for name in names) * 0.58 * points + 5.2 * points
+    return max(1, min(len(names), int(figure.get_figwidth() * 72 // widest)))
 
 
 def _draw_mark(axes: Axes, mark: float, tokens: Tokens) -> None:

@@ -228,29 +228,39 @@ class ScoreTable(QTableView):
         header = self.horizontalHeader()
         header.resizeSection(0, name_width)
         room = self.viewport().width() - name_width
-        column_width = self._fit_columns(room)
+        total = self._fit_columns(room)
         self.verticalHeader().setDefaultSectionSize(self._delegate.row_height())
         height = header.sizeHint().height() + len(self._model.rows) * self._delegate.row_height()
-        if column_width * len(self._model.columns) > room:
+        if total > room:
             height += self.horizontalScrollBar().sizeHint().height()
         self.setFixedHeight(height + 2 * self.frameWidth() + 4)
 
     def _fit_columns(self, room: int) -> int:
-        """Give all score columns one width that cuts nothing; wider than `room` px scrolls."""
+        """Share `room` px among the score columns so that nothing is cut; returns what it took.
+
+        Equal widths if all fit, else by need; more than `room` scrolls.
+        """
         texts = [
             (format_number(cell.estimate, spec.decimals), format_range(cell, spec.decimals))
             for row in self._model.rows
             for cell, spec in zip(row.cells, self._model.columns, strict=True)
             if isinstance(cell, Interval)
         ]
-        metrics = QFontMetrics(ui_font("body", MEDIUM))
-        words = [metrics.horizontalAdvance(spec.text) + 20 for spec in self._model.columns]
-        least = max([self._delegate.least_width(texts), *words])
-        width = max(least, room // max(1, len(self._model.columns)))
-        self._delegate.choose_layout(texts, width)
-        for column in range(1, len(self._model.columns) + 1):
+        count = max(1, len(self._model.columns))
+        metrics = QFontMetrics(ui_font("small", MEDIUM))
+        number = self._delegate.least_width(texts)
+        needs = [
+            max(number, metrics.horizontalAdvance(spec.text) + 20) for spec in self._model.columns
+        ]
+        spare = room - sum(needs)
+        if max(needs, default=0) <= room // count:
+            widths = [room // count] * len(needs)
+        else:
+            widths = [need + max(0, spare) // count for need in needs]
+        self._delegate.choose_layout(texts, min(widths, default=0))
+        for column, width in enumerate(widths, start=1):
             self.horizontalHeader().resizeSection(column, width)
-        return width
+        return sum(widths)
 
     def sizeHint(self) -> QSize:
         """Room for the header and every row."""
