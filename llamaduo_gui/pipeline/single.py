@@ -96,6 +96,6 @@ def _export(executor: Executor, options: Mapping[str, Any]) -> dict[str, Any]:
     is_there = row is not None and project.artifacts.absolute(row).is_file()
     run = executor.run(step, again=not is_there)
     summary = dict(run.summary)
-    if options.get("out"):
-        summary["path"] = str(export_copy(Path(summary["path"]), Path(options["out"])))
+    path = project.folder / summary["path"]
+    summary["path"] = str(export_copy(path, Path(options["out"])) if options.get("out") else path)
     return summary
