@@ -13,6 +13,7 @@ from typing import Any, Self
 
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many"}
 START_TIMEOUT_S = 10.0
+TLS_HANDSHAKE = b"\x16"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,10 @@ class HttpServer:
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        first_byte = await reader.readexactly(1)
+        if first_byte == TLS_HANDSHAKE:
+            return None
+        head = first_byte + await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
     first, *lines = head.decode("latin-1").split("\r\n")
