@@ -52,7 +52,7 @@ def render_report(report: Report) -> str:
     template = Template(resource("report", "report.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(title),
-        made_at=escape(report["made_at"]),
+        made_at=escape(report["made_at"].replace("T", " ").replace("+00:00", " UTC")),
         style=resource("report", "report.css").read_text(encoding="utf-8"),
         verdict_class=_PILLS[verdict["is_matched"]],
         verdict_word=escape(verdict["word"]),
@@ -123,7 +123,7 @@ def _table(
         f'<div class="card"><table><caption>{metric.capitalize()} on the '
         f"{escape(place)}: estimate (95 % interval, clustered by prompt)</caption><thead><tr>"
         f'<th class="left">Model</th>{names}<th>P-Match <span class="unit">mean</span></th>'
-        "<th>Responses</th><th>Unscored</th></tr></thead>"
+        "</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 
@@ -147,18 +147,20 @@ def _table_row(
         top = max([100.0, *_p_match_bounds(models, judge, metric)])
         strip = interval_strip(matched, kind, 0, top) if matched else ""
         cells.append(f"<td>{interval_text(matched)}{strip}</td>")
-    cells += [f"<td>{cell['n_responses']:,}</td>", f"<td>{_unscored(model, judge, cell)}</td>"]
     chosen = ' class="final"' if model["key"] == final else ""
-    name = f'<th scope="row">{legend_mark(kind)}{escape(model["title"])}</th>'
-    return f"<tr{chosen}>{name}{''.join(cells)}</tr>"
+    name = f"{legend_mark(kind)}{escape(model['title'])}{_counts(model, judge, cell)}"
+    return f'<tr{chosen}><th scope="row">{name}</th>{"".join(cells)}</tr>'
 
 
-def _unscored(model: Mapping[str, Any], judge: str, cell: Mapping[str, Any]) -> str:
-    """Responses without a score, and below them the judgements that gave none."""
+def _counts(model: Mapping[str, Any], judge: str, cell: Mapping[str, Any]) -> str:
+    """How many responses, and what stayed unscored of them and of the judgements behind them."""
     reports = [item for item in model["judges"] if judge in (POOLED, item["judge"])]
     lost = sum(item["unscored"] for item in reports)
     total = sum(item["judgements"] for item in reports)
-    return f'{cell["n_unscored"]:,}<span class="reason">{lost:,} of {total:,} judgements</span>'
+    return (
+        f'<span class="reason">{cell["n_responses"]:,} responses; unscored: '
+        f"{cell['n_unscored']:,}, and {lost:,} of {total:,} judgements</span>"
+    )
 
 
 def _p_match_bounds(models: Sequence[Mapping[str, Any]], judge: str, metric: str) -> list[float]:

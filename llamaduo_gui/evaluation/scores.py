@@ -142,17 +142,6 @@ def records_of_run(project: Project, candidate_run_id: int) -> dict[int, RecordR
     return {row.id: row for item in splits for row in project.records.by_split(item)}
 
 
-def pooled_scores(project: Project, candidate_run_id: int) -> dict[Metric, dict[str, FloatArray]]:
-    """Pooled scores by metric and prompt of an inference run; see `load_scores`."""
-    return load_scores(project, candidate_run_id).metrics()
-
-
-def category_means(project: Project, candidate_run_id: int) -> dict[str, float]:
-    """Mean pooled score of each category that has one, lowest first: where the student is weak."""
-    scores = category_scores(load_scores(project, candidate_run_id))
-    return {item.category: item.mean for item in scores if item.mean is not None}
-
-
 def category_scores(scores: RunScores, judge: str = POOLED) -> list[CategoryScore]:
     """Every category, lowest mean first; those without a score come last."""
     groups: dict[str, list[ScoredResponse]] = defaultdict(list)

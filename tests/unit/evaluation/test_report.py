@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -273,6 +275,20 @@ def test_the_stage_writes_three_files_and_the_csv_gives_the_same_numbers(
         for name, value in expected[model["model"]].items():
             assert model[name] == value
     assert entry["p_match"] == document["splits"]["test"]["p_match"][JUDGE.name]["precision"]
+
+
+def test_what_the_window_imports_leads_to_no_provider() -> None:
+    names = ("statistics", "scores", "results", "verdict", "report", "report_html", "score_table")
+    lines = [f"import llamaduo_gui.evaluation.{name}" for name in (*names, "stage_report")]
+    code = "; ".join(
+        [
+            *lines,
+            "import sys",
+            "print([m for m in sys.modules if m.startswith('llamaduo_gui.pro')])",
+        ]
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_sizes_are_readable() -> None:

@@ -8,10 +8,8 @@ import pytest
 from llamaduo_gui.core.types import Metric
 from llamaduo_gui.evaluation.scores import (
     POOLED,
-    category_means,
     category_scores,
     load_scores,
-    pooled_scores,
 )
 from llamaduo_gui.store.project import Project
 from tests.unit.evaluation.judged_project import JUDGE, add_answers, add_judgements
@@ -68,7 +66,7 @@ def test_responses_that_a_judge_has_not_reached_are_left_out_of_its_scores(
 def test_judges_that_are_not_configured_any_more_do_not_enter_the_pool(project: Project) -> None:
     answers = add_answers(project, "service:validation")
     add_judgements(project, answers, lambda n, k: [(90, 90)], judge="old:judge")
-    assert pooled_scores(project, answers.id) == {metric: {} for metric in Metric}
+    assert load_scores(project, answers.id).metrics() == {metric: {} for metric in Metric}
     by_old = load_scores(project, answers.id, ["old:judge"])
     assert by_old.by_prompt(Metric.PRECISION)["p00"].tolist() == [90.0, 90.0]
 
@@ -84,8 +82,9 @@ def test_the_spread_of_repeats_is_measured(project: Project) -> None:
 def test_categories_are_ranked_from_the_weakest(project: Project) -> None:
     answers = add_answers(project, "tuned:r0:validation")
     add_judgements(project, answers, lambda n, k: [(30, 50)] if n % 2 else [(90, 100)])
-    assert category_means(project, answers.id) == {"sorting": 40.0, "search": 95.0}
-    weakest = category_scores(load_scores(project, answers.id))[0]
+    weakest, strongest = category_scores(load_scores(project, answers.id))
+    assert (weakest.category, weakest.mean) == ("sorting", 40.0)
+    assert (strongest.category, strongest.mean) == ("search", 95.0)
     assert (weakest.n_prompts, weakest.n_responses) == (4, 8)
 
 
@@ -94,4 +93,3 @@ def test_a_category_without_scores_comes_last_and_has_no_mean(project: Project) 
     add_judgements(project, answers, lambda n, k: [(None, None)] if n % 2 else [(90, 100)])
     found = category_scores(load_scores(project, answers.id))
     assert [(item.category, item.mean) for item in found] == [("search", 95.0), ("sorting", None)]
-    assert category_means(project, answers.id) == {"search": 95.0}
