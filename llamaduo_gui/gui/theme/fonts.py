@@ -9,6 +9,7 @@ from functools import cache
 from PySide6.QtGui import QFont, QFontDatabase, QFontMetrics
 
 from llamaduo_gui.core.paths import resource
+from llamaduo_gui.gui.theme.state import LOOK
 from llamaduo_gui.gui.theme.tokens import REGULAR, TYPE_SCALE
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ UI_FAMILY = "Inter"
 MONO_FAMILY = "JetBrains Mono"
 # A Mac counts 72 points to the inch where other platforms count 96.
 _BASE_POINTS = 13.0 if sys.platform == "darwin" else 9.75
-_scale = 1.0
 
 
 @cache
@@ -50,25 +50,19 @@ def _system_family(which: QFontDatabase.SystemFont) -> str:
     return QFontDatabase.systemFont(which).family()
 
 
-def set_text_scale(scale: float) -> None:
-    """Make every size `scale` times the standard one (1.0 is 9.75 pt, 13 px at 96 dpi)."""
-    global _scale
-    _scale = scale
-
-
 def text_scale() -> float:
-    """The factor chosen with `set_text_scale`."""
-    return _scale
+    """How many times the standard size (9.75 pt, 13 px at 96 dpi) text is now."""
+    return LOOK.text_scale
 
 
 def scaled(pixels: float) -> int:
     """A length beside text (an icon, a marker, a bar) at the text scale in force."""
-    return round(pixels * _scale)
+    return round(pixels * LOOK.text_scale)
 
 
 def point_size(size: str = "body") -> float:
     """Points of a step of the type scale (caption, small, body, verdict, tile, title)."""
-    return round(_BASE_POINTS * _scale * TYPE_SCALE[size], 2)
+    return round(_BASE_POINTS * LOOK.text_scale * TYPE_SCALE[size], 2)
 
 
 def ui_font(size: str = "body", weight: int = REGULAR) -> QFont:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from llamaduo_gui.gui.theme.tokens import LIGHT, Tokens
 
-_current: Tokens = LIGHT
+
+@dataclass(slots=True)
+class LookInForce:
+    """What `apply_theme` chose last; nothing else changes it."""
+
+    tokens: Tokens = LIGHT
+    text_scale: float = 1.0
+
+
+LOOK = LookInForce()
 
 
 def current_tokens() -> Tokens:
     """Tokens of the theme in force; painted widgets read them each time they paint."""
-    return _current
-
-
-def set_current(tokens: Tokens) -> None:
-    """Change what `current_tokens` returns; only `apply_theme` calls it."""
-    global _current
-    _current = tokens
+    return LOOK.tokens

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QApplication
 
 from llamaduo_gui.gui.theme import fonts, icons
 from llamaduo_gui.gui.theme.sheet import build_sheet
-from llamaduo_gui.gui.theme.state import current_tokens, set_current
+from llamaduo_gui.gui.theme.state import LOOK, current_tokens
 from llamaduo_gui.gui.theme.tokens import THEMES, ThemeName, Tokens
 
 ThemeMode = Literal["light", "dark", "system"]
@@ -86,8 +86,7 @@ def apply_theme(app: QApplication, mode: ThemeMode, text_scale: float = 1.0) -> 
     notifier.mode = mode
     notifier.follow_system(app)
     tokens = THEMES[resolve_mode(app, mode)]
-    set_current(tokens)
-    fonts.set_text_scale(text_scale)
+    LOOK.tokens, LOOK.text_scale = tokens, text_scale
     if not app.property(_STYLED):  # the sheet hides the base style's name
         app.setStyle("fusion")
         app.setProperty(_STYLED, True)

@@ -42,11 +42,11 @@ def font_families() -> list[str]:
 
 
 def screen_style(tokens: Tokens) -> dict[str, object]:
-    """matplotlib settings for the window at the text scale in force."""
+    """Matplotlib settings for the window at the text scale in force."""
     return rc_params(tokens, font_families(), point_size())
 
 
-class Canvas(FigureCanvasQTAgg):  # type: ignore[misc]
+class Canvas(FigureCanvasQTAgg):
     """A figure as a widget that draws once a resize has settled and leaves the wheel alone."""
 
     size_settled = Signal()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 from llamaduo_gui.gui.theme.tokens import TYPE_SCALE, Tokens
+from llamaduo_gui.gui.widgets.wording import NO_BREAK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def rc_params(tokens: Tokens, families: list[str], points: float) -> dict[str, Any]:
-    """matplotlib settings for a theme; `families` must exist, `points` is the body size."""
+    """Matplotlib settings for a theme; `families` must exist, `points` is the body size."""
     return {
         "figure.facecolor": tokens.surface,
         "axes.facecolor": tokens.surface,
@@ -39,3 +44,14 @@ def rc_params(tokens: Tokens, families: list[str], points: float) -> dict[str, A
         "svg.fonttype": "none",
         "axes.unicode_minus": True,
     }
+
+
+def percent_ticks(axes: Axes, low: float, high: float) -> None:
+    """Ticks every 10, 20 or 25, with the unit on the top one only."""
+    span = high - low
+    step = 10 if span <= 60 else 25
+    first = step * math.ceil(low / step)
+    ticks = [first + step * i for i in range(int((high - first) // step) + 1)]
+    labels = [f"{tick:g}" for tick in ticks]
+    labels[-1] += f"{NO_BREAK}%"
+    axes.set_yticks(ticks, labels)

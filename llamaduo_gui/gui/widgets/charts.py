@@ -6,13 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from llamaduo_gui.gui.widgets.chart_base import ChartView, preload_matplotlib
 from llamaduo_gui.gui.widgets.chart_data import LossPoint
-from llamaduo_gui.gui.widgets.plots import (
-    CoverageCurve,
-    CoveragePlot,
-    LossPlot,
-    RatioPlot,
-    RatioPoint,
-)
+from llamaduo_gui.gui.widgets.plot_coverage import CoverageCurve, CoveragePlot
+from llamaduo_gui.gui.widgets.plot_loss import LossPlot
+from llamaduo_gui.gui.widgets.plot_ratio import RatioPlot, RatioPoint
 
 __all__ = [
     "ChartView",

@@ -236,6 +236,7 @@ class ChatView(QScrollArea):
         self._content.setAutoFillBackground(False)
         self.viewport().setAutoFillBackground(False)
         self._bubbles: list[Bubble] = []
+        self._rows: list[QWidget] = []
         self._follows = True
         bar = self.verticalScrollBar()
         bar.valueChanged.connect(self._on_scrolled)
@@ -257,12 +258,12 @@ class ChatView(QScrollArea):
 
     def clear(self) -> None:
         """Take all bubbles away."""
-        while self._column.count() > 1:
-            item = self._column.takeAt(0)
-            if (row := item.widget()) is not None:
-                row.hide()
-                row.deleteLater()
+        for row in self._rows:
+            self._column.removeWidget(row)
+            row.hide()
+            row.deleteLater()
         self._bubbles.clear()
+        self._rows.clear()
         self._follows = True
 
     def bubbles(self) -> list[Bubble]:
@@ -280,6 +281,7 @@ class ChatView(QScrollArea):
         if not is_right:
             line.addStretch(1)
         self._bubbles.append(bubble)
+        self._rows.append(row)
         self._limit_width(bubble)
         self._follows = True
         self._column.insertWidget(self._column.count() - 1, row)

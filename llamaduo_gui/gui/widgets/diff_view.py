@@ -101,13 +101,11 @@ class DiffView(QPlainTextEdit):
                 selections.append(self._selection(at + first, at + last, word))
         self.setExtraSelections(selections)
 
-    def _selection(
-        self, start: int, end: int, look: QTextCharFormat
-    ) -> QTextEdit.ExtraSelection:
+    def _selection(self, start: int, end: int, look: QTextCharFormat) -> QTextEdit.ExtraSelection:
         selection = QTextEdit.ExtraSelection()
         cursor = QTextCursor(self.document())
         cursor.setPosition(start)
         cursor.setPosition(end, QTextCursor.MoveMode.KeepAnchor)
-        selection.cursor = cursor  # type: ignore[attr-defined]
-        selection.format = look  # type: ignore[attr-defined]
+        selection.cursor = cursor
+        selection.format = look
         return selection

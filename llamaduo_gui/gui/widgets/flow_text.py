@@ -147,7 +147,9 @@ class FlowText(QTextBrowser):
             end.movePosition(QTextCursor.MoveOperation.End)
             place = self.cursorRect(end)
             painter = QPainter(self.viewport())
-            painter.fillRect(place.left() + 1, place.top() + 1, 2, place.height() - 2, color("text"))
+            painter.fillRect(
+                place.left() + 1, place.top() + 1, 2, place.height() - 2, color("text")
+            )
 
     def _restyle(self) -> None:
         if self._markdown is not None:
@@ -167,9 +169,7 @@ def _style_document(document: QTextDocument) -> None:
 
 def _style_heading(block: QTextBlock) -> None:
     cursor = QTextCursor(block)
-    cursor.movePosition(
-        QTextCursor.MoveOperation.EndOfBlock, QTextCursor.MoveMode.KeepAnchor
-    )
+    cursor.movePosition(QTextCursor.MoveOperation.EndOfBlock, QTextCursor.MoveMode.KeepAnchor)
     text = QTextCharFormat()
     text.setFontWeight(SEMIBOLD)
     is_large = block.blockFormat().headingLevel() <= 2

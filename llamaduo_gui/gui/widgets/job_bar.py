@@ -57,8 +57,8 @@ class JobBar(QFrame):
         for widget in (self._pill, self._text, self._bar, self._eta):
             row.addWidget(widget)
         row.addStretch(1)
-        for widget in (self._spend, self._line, self._gpu):
-            row.addWidget(widget)
+        for part in (self._spend, self._line, self._gpu):
+            row.addWidget(part)
         self._update_height()
         theme_notifier().changed.connect(self._update_height)
         self.set_idle("")

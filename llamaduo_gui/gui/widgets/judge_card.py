@@ -106,9 +106,7 @@ class JudgeCard(QFrame):
                 widget.deleteLater()
         for number, reply in enumerate(self._note.replies[1:], start=2):
             title = "unscored" if reply.score is None else _short(reply.score)
-            self._others_column.addWidget(
-                Label(f"Reply {number}: {title}", "small", tone="text3")
-            )
+            self._others_column.addWidget(Label(f"Reply {number}: {title}", "small", tone="text3"))
             text = Label(_words(reply), tone="text2", wrap=True, selectable=True)
             self._others_column.addWidget(text)
 

@@ -7,7 +7,6 @@ from typing import Literal
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout
 
-from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button, IconButton
 from llamaduo_gui.gui.widgets.labels import IconLabel, Label, restyle
 

@@ -50,8 +50,9 @@ class Pill(QLabel):
     def sizeHint(self) -> QSize:
         """Icon, word and the rounded ends."""
         metrics = QFontMetrics(ui_font("small", MEDIUM))
-        width = 2 * scaled(_SIDE) + scaled(_ICON) + scaled(_GAP)
-        return QSize(width + metrics.horizontalAdvance(self.text()) + 2, QFontMetrics(ui_font()).height() + 6)
+        width = 2 * scaled(_SIDE) + scaled(_ICON) + scaled(_GAP) + 2
+        height = QFontMetrics(ui_font()).height() + 6
+        return QSize(width + metrics.horizontalAdvance(self.text()), height)
 
     def minimumSizeHint(self) -> QSize:
         """Pills are never cut."""

@@ -183,10 +183,9 @@ class ScoreTable(QTableView):
 
     def tsv(self) -> str:
         """All rows as tab-separated text; estimate and bounds are columns of their own."""
-        lines = ["\t".join(["Model", *self._tsv_headers()])]
-        for row in self._model.rows:
-            lines.append("\t".join([row.name, *self._tsv_cells(row)]))
-        return "\n".join(lines)
+        lines = [["Model", *self._tsv_headers()]]
+        lines += [[row.name, *self._tsv_cells(row)] for row in self._model.rows]
+        return "\n".join("\t".join(cells) for cells in lines)
 
     def copy_tsv(self) -> None:
         """Put `tsv()` on the clipboard."""
@@ -265,4 +264,3 @@ class ScoreTable(QTableView):
     def sizeHint(self) -> QSize:
         """Room for the header and every row."""
         return QSize(480, self.height())
-

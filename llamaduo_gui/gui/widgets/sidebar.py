@@ -155,6 +155,7 @@ class Sidebar(QFrame):
         column.setContentsMargins(_MARGIN, 10, _MARGIN + 1, 10)
         column.setSpacing(2)
         column.addWidget(self._project)
+        column.addSpacing(1)
         column.addWidget(Separator())
         column.addSpacing(8)
         for item in items:

@@ -3,192 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
-from PySide6.QtCore import QRect, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QFontMetrics, QKeyEvent, QPainter, QPaintEvent, QPen, QResizeEvent
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QAbstractButton, QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
-from llamaduo_gui.gui.theme import icons
 from llamaduo_gui.gui.theme.fonts import scaled, ui_font
-from llamaduo_gui.gui.theme.theme import color, theme_notifier
-from llamaduo_gui.gui.theme.tokens import RADIUS_CONTROL
-from llamaduo_gui.gui.widgets.focus import paint_focus_ring
+from llamaduo_gui.gui.theme.theme import theme_notifier
+from llamaduo_gui.gui.theme.tokens import SEMIBOLD
 from llamaduo_gui.gui.widgets.labels import Label
 from llamaduo_gui.gui.widgets.page import scroll_area
-from llamaduo_gui.gui.widgets.progress import paint_bar
+from llamaduo_gui.gui.widgets.stage_cell import (
+    CELL_PADDING,
+    CellState,
+    RoundRow,
+    StageCell,
+    StageCellButton,
+)
 
-_PAD = 10  # from a cell's edge to its icon
-_ICON = 14
+__all__ = ["CellState", "RoundRow", "StageCell", "StageTimeline"]
+
 _COLUMN_GAP = 4
-_WRAP = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
-
-
-class CellState(StrEnum):
-    """What became of one stage of one round."""
-
-    DONE = "done"
-    RUN = "running"
-    WAIT = "waiting"
-    NOT_MATCHED = "not matched"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-_LOOKS: dict[CellState, tuple[str, str]] = {
-    CellState.DONE: ("check", "ok"),
-    CellState.RUN: ("migrate", "accent"),
-    CellState.WAIT: ("clock", "text3"),
-    CellState.NOT_MATCHED: ("minus", "text2"),
-    CellState.FAILED: ("x", "bad"),
-    CellState.STOPPED: ("pause", "warn"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class StageCell:
-    """One stage of one round: a line, a smaller line, or a progress bar while `total` > 0."""
-
-    state: CellState
-    text: str
-    detail: str = ""
-    done: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RoundRow:
-    """One round; `cells` follow the timeline's stages."""
-
-    number: int
-    label: str
-    cells: tuple[StageCell, ...]
-    is_current: bool = False
-
-
-class _Cell(QAbstractButton):
-    """One cell; arrow keys go to its neighbours, Enter, Space or a click open its run."""
-
-    moved = Signal(int, int)
-
-    def __init__(self, round_number: int, stage: str, place: str, cell: StageCell) -> None:
-        super().__init__()
-        self.round_number, self.stage, self._place = round_number, stage, place
-        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.set_cell(cell)
-
-    def set_cell(self, cell: StageCell) -> None:
-        self.cell = cell
-        words = [f"{self._place}: {cell.state}", cell.text, cell.detail]
-        name = ", ".join(word for word in words if word and word != "\u2014")
-        self.setText(cell.text)
-        self.setAccessibleName(name)
-        self.setCursor(
-            Qt.CursorShape.PointingHandCursor if self.opens_run() else Qt.CursorShape.ArrowCursor
-        )
-        self.update()
-
-    def opens_run(self) -> bool:
-        return self.cell.state is not CellState.WAIT
-
-    def sizeHint(self) -> QSize:
-        return QSize(120, self.height_for(1, 1))
-
-    @staticmethod
-    def height_for(text_lines: int, detail_lines: int) -> int:
-        """Height in px of a cell with so many lines of each size."""
-        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
-        return text_lines * body.height() + detail_lines * caption.height() + 8
-
-    @staticmethod
-    def side_width() -> int:
-        """Width in px that a cell needs beside its text."""
-        return _PAD + scaled(_ICON) + 8 + 6
-
-    def text_width(self) -> int:
-        """Width in px of the wider of the two lines."""
-        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
-        return max(
-            body.horizontalAdvance(self.cell.text), caption.horizontalAdvance(self.cell.detail)
-        )
-
-    def lines_at(self, width: int) -> tuple[int, int]:
-        """Lines that text and detail take in a cell `width` px wide."""
-        room = QRect(0, 0, max(1, width - self.side_width()), 10_000)
-        counts = []
-        for text, size in ((self.cell.text, "body"), (self.cell.detail, "caption")):
-            metrics = QFontMetrics(ui_font(size))
-            height = metrics.boundingRect(room, _WRAP, text).height()
-            counts.append(max(1, round(height / metrics.height())))
-        return counts[0], counts[1]
-
-    def _text_room(self) -> QRect:
-        return self.rect().adjusted(_PAD + scaled(_ICON) + 8, 3, -6, -3)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        steps = {
-            Qt.Key.Key_Left: (0, -1),
-            Qt.Key.Key_Right: (0, 1),
-            Qt.Key.Key_Up: (-1, 0),
-            Qt.Key.Key_Down: (1, 0),
-            Qt.Key.Key_K: (-1, 0),
-            Qt.Key.Key_J: (1, 0),
-        }
-        key = Qt.Key(event.key())
-        if key in steps:
-            self.moved.emit(*steps[key])
-        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
-            self.click()
-        else:
-            super().keyPressEvent(event)
-
-    def paintEvent(self, _event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        self._paint_frame(painter)
-        icon_name, token = _LOOKS[self.cell.state]
-        side = scaled(_ICON)
-        room = self._text_room()
-        body, caption = QFontMetrics(ui_font()), QFontMetrics(ui_font("caption"))
-        has_second = bool(self.cell.detail) or self.cell.total > 0
-        lines, detail_lines = self.lines_at(self.width())
-        text_height = lines * body.height() + (detail_lines * caption.height() if has_second else 0)
-        top = (self.height() - text_height) // 2
-        image = icons.pixmap(icon_name, token, side, self.devicePixelRatioF())
-        painter.drawPixmap(_PAD - 1, top + (body.height() - side) // 2, image)
-        muted = self.cell.state is CellState.WAIT
-        painter.setFont(ui_font())
-        painter.setPen(color("text3" if muted else "text"))
-        below = top + lines * body.height()
-        line_room = QRect(room.left(), top, room.width(), below - top)
-        painter.drawText(line_room, _WRAP, self.cell.text)
-        if self.cell.total > 0:
-            self._paint_progress(painter, room, below)
-        elif self.cell.detail:
-            painter.setFont(ui_font("caption"))
-            painter.setPen(color("text3" if muted else "text2"))
-            line_room = QRect(room.left(), below, room.width(), detail_lines * caption.height())
-            painter.drawText(line_room, _WRAP, self.cell.detail)
-        paint_focus_ring(painter, self)
-
-    def _paint_frame(self, painter: QPainter) -> None:
-        edge = QRectF(self.rect()).adjusted(0.75, 0.75, -0.75, -0.75)
-        if self.cell.state is CellState.RUN:
-            painter.setPen(QPen(color("accent"), 1.5))
-            painter.setBrush(color("accent_soft"))
-        elif self.underMouse() and self.opens_run():
-            painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(color("raised"))
-        else:
-            return
-        painter.drawRoundedRect(edge, RADIUS_CONTROL, RADIUS_CONTROL)
-
-    def _paint_progress(self, painter: QPainter, room: QRect, top: int) -> None:
-        height = scaled(5)
-        bar = QRectF(room.left(), top + scaled(4), room.width() - 4, height)
-        paint_bar(painter, bar, 0, bar.width() * min(1.0, self.cell.done / self.cell.total))
 
 
 class StageTimeline(QWidget):
@@ -209,9 +44,9 @@ class StageTimeline(QWidget):
         self._max_visible_rows = max_visible_rows
         self._rows: list[RoundRow] = []
         self._future: RoundRow | None = None
-        self._cells: dict[tuple[int, str], _Cell] = {}
-        self._grid_cells: list[list[_Cell]] = []
-        self._tab_cell: _Cell | None = None
+        self._cells: dict[tuple[int, str], StageCellButton] = {}
+        self._grid_cells: list[list[StageCellButton]] = []
+        self._tab_cell: StageCellButton | None = None
         self._header, self._header_grid = self._build_header()
         self._content = QWidget()
         self._grid = self._new_grid(self._content)
@@ -240,7 +75,7 @@ class StageTimeline(QWidget):
         grid = self._new_grid(header)
         for column, (_key, text) in enumerate(self._stages, start=1):
             label = Label(text, "small", tone="text2")
-            label.setContentsMargins(_PAD + 1, 0, 0, 0)
+            label.setContentsMargins(CELL_PADDING + 1, 0, 0, 0)
             policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             label.setSizePolicy(policy)
             grid.addWidget(label, 0, column)
@@ -255,9 +90,7 @@ class StageTimeline(QWidget):
             future is None
         ) == (self._future is None)
         labels = [row.label for row in (*rows, *([future] if future else []))]
-        old_labels = [
-            row.label for row in (*self._rows, *([self._future] if self._future else []))
-        ]
+        old_labels = [row.label for row in (*self._rows, *([self._future] if self._future else []))]
         currents = [row.is_current for row in rows] == [row.is_current for row in self._rows]
         self._rows, self._future = list(rows), future
         if is_same_shape and labels == old_labels and currents:
@@ -294,8 +127,9 @@ class StageTimeline(QWidget):
         self._grid_cells = []
         for line, row in enumerate(self._shown_rows()):
             is_future = self._future is not None and row is self._future
-            role = "heading" if row.is_current else "body"
-            label = Label(row.label, role, tone="text3" if is_future else "text")
+            label = Label(row.label, tone="text3" if is_future else "text")
+            if row.is_current:
+                label.set_role("heading")
             self._grid.addWidget(label, line, 0)
             self._grid_cells.append([])
             for column, (stage, data) in enumerate(zip(self._stages, row.cells, strict=True)):
@@ -306,22 +140,22 @@ class StageTimeline(QWidget):
         self._fit()
         self._show_current()
 
-    def _make_cell(self, row: RoundRow, stage: tuple[str, str], data: StageCell) -> _Cell:
+    def _make_cell(self, row: RoundRow, stage: tuple[str, str], data: StageCell) -> StageCellButton:
         key, text = stage
-        cell = _Cell(row.number, key, f"{row.label}, {text}", data)
+        cell = StageCellButton(row.number, key, f"{row.label}, {text}", data)
         self._cells[(row.number, key)] = cell
         cell.clicked.connect(lambda: self._on_clicked(cell))
         cell.moved.connect(lambda rows, columns: self._move_from(cell, rows, columns))
         return cell
 
-    def _first_tab_cell(self) -> _Cell | None:
+    def _first_tab_cell(self) -> StageCellButton | None:
         """The running cell, else the last one with a run, else the first of all."""
         cells = [cell for line in self._grid_cells for cell in line]
         running = [cell for cell in cells if cell.cell.state is CellState.RUN]
         opened = [cell for cell in cells if cell.opens_run()]
         return next(iter(running or opened[-1:] or cells[:1]), None)
 
-    def _set_tab_cell(self, cell: _Cell | None) -> None:
+    def _set_tab_cell(self, cell: StageCellButton | None) -> None:
         """One Tab stop for the whole grid: the arrow keys do the rest."""
         if self._tab_cell is not None and any(self._tab_cell in line for line in self._grid_cells):
             self._tab_cell.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
@@ -329,7 +163,7 @@ class StageTimeline(QWidget):
         if cell is not None:
             cell.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
-    def _move_from(self, cell: _Cell, rows: int, columns: int) -> None:
+    def _move_from(self, cell: StageCellButton, rows: int, columns: int) -> None:
         line = next(i for i, cells in enumerate(self._grid_cells) if cell in cells)
         column = self._grid_cells[line].index(cell) + columns
         line += rows
@@ -339,16 +173,18 @@ class StageTimeline(QWidget):
             target.setFocus(Qt.FocusReason.TabFocusReason)
             self._scroll.ensureWidgetVisible(target, 0, 4)
 
-    def _on_clicked(self, cell: _Cell) -> None:
+    def _on_clicked(self, cell: StageCellButton) -> None:
         self._set_tab_cell(cell)
         if cell.opens_run():
             self.cell_activated.emit(cell.round_number, cell.stage)
 
     def _fit(self) -> None:
-        """Size columns and rows from the texts: equal columns if all fit, else by need, and
-        rows of more lines where even that is too narrow.
+        """Size columns and rows from the texts.
+
+        Columns are equal if all texts fit, else as wide as they need; where even that is too
+        narrow, rows get more lines.
         """
-        metrics = QFontMetrics(ui_font("body", 600))
+        metrics = QFontMetrics(ui_font("body", SEMIBOLD))
         labels = [row.label for row in self._shown_rows()] or ["Round 0"]
         width = max(metrics.horizontalAdvance(label) for label in labels) + 10
         width = max(width, scaled(82))
@@ -386,7 +222,7 @@ class StageTimeline(QWidget):
         ]
         text = max((pair[0] for pair in lines), default=1)
         detail = max((pair[1] for pair in lines), default=1)
-        return _Cell.height_for(text, detail)
+        return StageCellButton.height_for(text, detail)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Fit the texts to the new width."""
@@ -397,7 +233,7 @@ class StageTimeline(QWidget):
         current = next((row for row in self._rows if row.is_current), None)
         if current is not None:
             cell = self._cells[(current.number, self._stages[0][0])]
-            self._content.layout().activate()
+            self._grid.activate()
             self._scroll.ensureWidgetVisible(cell, 0, cell.height())
 
     def _on_scroll_range(self, _low: int, high: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 NO_BREAK = "\u00a0"
 EN_DASH = "\u2013"
 NO_VALUE = "\u2014"
+_SIZE_UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +88,8 @@ def format_interval(interval: Interval, decimals: int = 1) -> str:
 
 def format_size(size_bytes: float) -> str:
     """Bytes as `512 B`, `24 KB`, `1.9 GB` (powers of 1000, as disks and hubs count)."""
-    size = float(size_bytes)
-    if size < 1000:
-        return f"{size:.0f}{NO_BREAK}B"
-    unit = "B"
-    for unit in ("KB", "MB", "GB", "TB"):
-        size /= 1000
-        if size < 999.5:
-            break
-    decimals = 1 if size < 10 else 0
-    return f"{size:.{decimals}f}{NO_BREAK}{unit}"
+    size, power = float(size_bytes), 0
+    while size >= 999.5 and power < len(_SIZE_UNITS) - 1:
+        size, power = size / 1000, power + 1
+    decimals = 1 if power and size < 9.95 else 0
+    return f"{size:.{decimals}f}{NO_BREAK}{_SIZE_UNITS[power]}"
