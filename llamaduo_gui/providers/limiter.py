@@ -10,8 +10,9 @@ from collections.abc import Callable
 # A pace of exactly the limit runs into it by jitter on the way; one per cent below does not.
 HEADROOM = 0.99
 # How far a late wake-up may be made up for. Without it every late one lowers the rate for good
-# (2 ms at 1,200 a minute is 4 %); with more, what is made up for arrives as a burst.
-CATCH_UP_S = 0.1
+# (2 ms at 1,200 a minute is 4 %); with more than a part of a second, what is made up for arrives
+# as a burst that services count as one.
+CATCH_UP_S = 0.25
 DECREASE = 0.7
 # Share of the full rate won back by each minute's worth of successes.
 INCREASE_PER_MINUTE = 0.25

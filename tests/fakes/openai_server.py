@@ -117,6 +117,7 @@ class FakeOpenAI:
     Attributes:
         log: every chat request, in the order of arrival.
         delivered: how often each content (by digest) got a complete, good reply.
+        admitted: requests the rate limit let in so far.
         open_requests, most_open: requests being answered now, and the most at any time.
     """
 
@@ -127,6 +128,7 @@ class FakeOpenAI:
         self.answers = answers or Answers()
         self.log: list[Entry] = []
         self.delivered: Counter[str] = Counter()
+        self.admitted = 0
         self.open_requests = 0
         self.most_open = 0
         self._bucket = Bucket()
@@ -153,7 +155,8 @@ class FakeOpenAI:
     def counts(self) -> dict[str, int]:
         """Requests by status, and the good replies."""
         by_status = Counter(f"status_{entry.status}" for entry in self.log)
-        return {"requests": len(self.log), "delivered": self.delivered.total(), **by_status}
+        totals = {"requests": len(self.log), "admitted": self.admitted}
+        return {**totals, "delivered": self.delivered.total(), **by_status}
 
     async def _handle(self, request: Request) -> Response | None:
         if request.path == "/stats":
@@ -213,6 +216,7 @@ class FakeOpenAI:
         settings = self.settings
         if settings.max_rpm is not None and not self._bucket.take(settings.max_rpm, now):
             return self._too_many()
+        self.admitted += 1
         if settings.models and body.get("model") not in settings.models:
             return _problem(
                 404, f"The model `{body.get('model')}` does not exist", "model_not_found"

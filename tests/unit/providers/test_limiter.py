@@ -44,9 +44,9 @@ def send(limiter: RateLimiter, clock: FakeClock, count: int, tokens: int = 1) ->
         return asyncio.run(all_of_them())
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
-    rpm=st.integers(10, 6000),
+    rpm=st.integers(10, 1500),
     late_s=st.floats(0, 0.02),
     seed=st.integers(0, 100),
 )
