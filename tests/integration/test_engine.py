@@ -350,7 +350,7 @@ def test_a_stop_does_not_wait_for_a_server_that_hangs(project: Project, server: 
     with pytest.raises(JobCancelledError):
         asker.ask(10)
     timer.join()
-    assert time.monotonic() - started < 1.6
+    assert time.monotonic() - started < 1.8
     again = Asker(project, server)
     stats = again.ask(10)
     assert stats.lost == 4, "they may have been paid, and are counted"

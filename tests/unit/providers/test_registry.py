@@ -38,9 +38,10 @@ def test_an_unknown_provider_names_the_nearest() -> None:
         provider_info("openai_compat")
 
 
-def test_a_far_off_name_lists_what_there_is() -> None:
+@pytest.mark.parametrize("name", ["xyz", ""])
+def test_a_far_off_name_lists_what_there_is(name: str) -> None:
     with pytest.raises(ConfigError, match=r"There are .*`offline`.* and `openai_compatible`"):
-        provider_info("xyz")
+        provider_info(name)
 
 
 @pytest.mark.parametrize(
