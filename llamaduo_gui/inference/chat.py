@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -70,6 +70,15 @@ class ChatSettings:
     top_k: int = 0
     max_new_tokens: int = 512
     seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WritingProgress:
+    """Tokens written so far, seconds to the first, and tokens a second since that one."""
+
+    tokens: int = 0
+    first_token_s: float | None = None
+    tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,7 @@ class ChatSession:
         self._turns: list[Message] = []
         self._cached: list[int] = []
         self._hash = ""
+        self._writer: _Writer | None = None
 
     @property
     def info(self) -> ChatInfo:
@@ -159,6 +169,11 @@ class ChatSession:
         """The conversation, the system prompt first if there is one."""
         system = (Message("system", self._system),) if self._system else ()
         return (*system, *self._turns)
+
+    @property
+    def progress(self) -> WritingProgress:
+        """How far the answer being written is, or the last one was."""
+        return self._writer.progress() if self._writer else WritingProgress()
 
     def set_system(self, text: str) -> None:
         """Change the system prompt; the conversation goes on under it."""
@@ -205,6 +220,25 @@ class ChatSession:
             raise UserError("There is nothing to answer again yet; ask something first.")
         return self._answer(turns, settings, on_text, stop)
 
+    def answer(
+        self,
+        conversation: Sequence[Message],
+        settings: ChatSettings,
+        on_text: OnText,
+        stop: threading.Event | None = None,
+    ) -> ChatReply:
+        """Answer a conversation that the caller keeps; it takes the place of this session's own.
+
+        Raises:
+            UserError: the conversation does not end with the user's turn; otherwise see `ask`.
+        """
+        turns = list(conversation)
+        system = turns.pop(0).content if turns and turns[0].role == "system" else ""
+        if not turns or turns[-1].role != "user":
+            raise UserError("There is nothing to answer: the last turn is not the user's.")
+        self._system = system
+        return self._answer(turns, settings, on_text, stop)
+
     def close(self) -> None:
         """Give the memory back; doing so twice is harmless."""
         self._context.close()
@@ -225,27 +259,22 @@ class ChatSession:
                 f"{self._length}: start a new conversation or write less."
             )
         self._stop = stop or threading.Event()
-        writer = _Writer(self._model, on_text)
-        started = time.monotonic()
+        writer = self._writer = _Writer(self._model, on_text)
         shared = self._reuse_cache(prompt)
         finish = self._write(prompt, shared, settings, writer)
-        ended = time.monotonic()
+        seconds, measures = writer.seconds, writer.progress()
         text = writer.finish()
         if text or finish != "stopped":
             self._turns = [*turns, Message("assistant", text)]
-        first = writer.first_at
-        speed = None
-        if first is not None and writer.count > 1 and ended > first:
-            speed = (writer.count - 1) / (ended - first)
         return ChatReply(
             text=text,
             finish_reason=finish,
             prompt_tokens=len(prompt),
             cached_tokens=shared,
             completion_tokens=writer.count,
-            first_token_s=None if first is None else first - started,
-            seconds=ended - started,
-            tokens_per_second=speed,
+            first_token_s=measures.first_token_s,
+            seconds=seconds,
+            tokens_per_second=measures.tokens_per_second,
             context_used=len(prompt) + writer.count,
             context_length=self._length,
         )
@@ -300,17 +329,32 @@ class _Writer:
 
     def __init__(self, model: LlamaModel, on_text: OnText) -> None:
         self.count = 0
-        self.first_at: float | None = None
+        self._started = time.monotonic()
+        self._first_at: float | None = None
         self._model = model
         self._on_text = on_text
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._parts: list[str] = []
 
+    @property
+    def seconds(self) -> float:
+        """Since the question."""
+        return time.monotonic() - self._started
+
+    def progress(self) -> WritingProgress:
+        """The measures of this moment."""
+        first, now = self._first_at, time.monotonic()
+        if first is None:
+            return WritingProgress()
+        has_speed = self.count > 1 and now > first
+        speed = (self.count - 1) / (now - first) if has_speed else None
+        return WritingProgress(self.count, first - self._started, speed)
+
     def count_token(self) -> None:
         """Count a token that has no text."""
         self.count += 1
-        if self.first_at is None:
-            self.first_at = time.monotonic()
+        if self._first_at is None:
+            self._first_at = time.monotonic()
 
     def write(self, token: int) -> None:
         """Pass on the whole characters the token completes."""

@@ -1,0 +1,336 @@
+"""Answers prompts with a model in the Hugging Face format: base, base plus adapter, or full."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llamaduo_gui.core.errors import UserError
+from llamaduo_gui.core.ml_libraries import prepare_ml_libraries
+from llamaduo_gui.core.model_family import ModelFamily, detect_family, stop_token_ids
+from llamaduo_gui.core.types import Message
+from llamaduo_gui.inference.base import Generation, GenerationSettings, OnResult, PromptJob
+from llamaduo_gui.inference.batching import PromptGroup, plan_batches
+from llamaduo_gui.inference.sampling import pick_tokens
+
+_MAX_ROWS = {"cpu": 64, "cuda": 256}
+_CACHE_SHARE = 0.25
+"""Part of the free memory the key-value cache may take; appending to it copies it."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """One response in the making, with its own random stream."""
+
+    group: PromptGroup
+    job: PromptJob
+    generator: torch.Generator
+    tokens: list[int] = field(default_factory=list)
+    is_done: bool = False
+
+
+@dataclass(slots=True)
+class _BatchState:
+    """Where the generation of a batch stands.
+
+    Attributes:
+        logits: of the next token (rows, vocabulary).
+        cache: keys and values.
+        mask: 1 for real tokens (rows, tokens so far); prompts are padded on the left.
+        positions: of the last token (rows,).
+    """
+
+    rows: list[_Row]
+    logits: torch.Tensor
+    cache: Any
+    mask: torch.Tensor
+    positions: torch.Tensor
+
+    def select(self, indices: torch.Tensor) -> None:
+        """Take these rows of the tensors, in this order; an index may come several times."""
+        self.cache.batch_select_indices(indices)
+        self.logits = self.logits[indices]
+        self.mask = self.mask[indices]
+        self.positions = self.positions[indices]
+
+    def keep(self, indices: torch.Tensor) -> None:
+        """Drop all other rows."""
+        self.select(indices)
+        self.rows = [self.rows[index] for index in indices.tolist()]
+
+
+class TransformersBackend:
+    """A model loaded with transformers, and its batched generation.
+
+    Every row draws from its own seed, so the text of a response does not depend on the batch it
+    is in, nor on what was answered before an interruption. That holds exactly where the logits
+    do: in fp32 they differ between batches in the seventh digit; in bf16 on a GPU a near-tie
+    can fall the other way.
+
+    Args:
+        model: of transformers or peft, in evaluation mode.
+        tokenizer: with a chat template.
+        family: of the model.
+        token_budget: tokens of one batch, prompts and answers; None to fit the free memory.
+        max_rows: responses of one batch; None to fit the device.
+    """
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        family: ModelFamily,
+        *,
+        token_budget: int | None = None,
+        max_rows: int | None = None,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._family = family
+        self._device = next(model.parameters()).device
+        declared = getattr(model.generation_config, "eos_token_id", None)
+        self._stop_ids = stop_token_ids(tokenizer, family, declared)
+        self._context_length = int(model.config.max_position_embeddings)
+        self._max_rows = max_rows or _MAX_ROWS.get(self._device.type, 64)
+        self._token_budget = token_budget or _fit_budget(model, self._device)
+
+    @classmethod
+    def load(
+        cls,
+        base: Path,
+        adapter: Path | None = None,
+        *,
+        token_budget: int | None = None,
+        max_rows: int | None = None,
+    ) -> TransformersBackend:
+        """Load a model folder, with a LoRA adapter kept apart from its weights if one is given.
+
+        Raises:
+            UserError: a file is missing or damaged, or memory does not suffice.
+        """
+        prepare_ml_libraries()
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(base)
+            model = AutoModelForCausalLM.from_pretrained(base, dtype=_choose_dtype(device))
+            if adapter is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, adapter)
+            model = model.to(device).eval()
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"The model in {base} does not fit into the GPU's memory; export it to GGUF and "
+                "use the llama_cpp backend, or choose a smaller base model."
+            ) from error
+        except (OSError, ValueError, KeyError) as error:
+            shown = f"{base} with {adapter}" if adapter else str(base)
+            raise UserError(f"The model in {shown} cannot be loaded ({error}).") from error
+        if not tokenizer.chat_template:
+            raise UserError(f"The model in {base} has no chat template; choose an instruct model.")
+        return cls(
+            model, tokenizer, detect_family(base), token_budget=token_budget, max_rows=max_rows
+        )
+
+    def generate(
+        self,
+        prompts: Sequence[PromptJob],
+        settings: GenerationSettings,
+        on_result: OnResult,
+        check_cancelled: Callable[[], None],
+    ) -> None:
+        """Answer every prompt; see `Backend.generate`."""
+        groups = self._group(prompts, settings, on_result)
+        budget, rows = self._token_budget, self._max_rows
+        while groups:
+            done: set[tuple[int, int]] = set()
+
+            def report(job: PromptJob, found: Generation, done: Any = done) -> None:
+                done.add((job.record_id, job.sample))
+                on_result(job, found)
+
+            try:
+                for batch in plan_batches(groups, token_budget=budget, max_rows=rows):
+                    self._answer(batch, settings, report, check_cancelled)
+                return
+            except torch.OutOfMemoryError as error:
+                if rows == 1:
+                    raise UserError(
+                        "The GPU's memory does not suffice for a single prompt; lower "
+                        "inference.max_new_tokens or use the llama_cpp backend."
+                    ) from error
+                budget, rows = budget // 2, max(1, rows // 2)
+            torch.cuda.empty_cache()
+            groups = _without(groups, done)
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def encode_prompt(self, messages: Iterable[Message]) -> list[int]:
+        """Token ids of a conversation up to where the assistant's answer begins."""
+        turns = [message.to_dict() for message in messages]
+        ids: list[int] = self._tokenizer.apply_chat_template(
+            turns,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            **self._family.template_arguments,
+        )
+        return list(ids)
+
+    def _group(
+        self, prompts: Sequence[PromptJob], settings: GenerationSettings, on_result: OnResult
+    ) -> list[PromptGroup]:
+        """Put samples of one prompt together; report prompts that fill the context as errors."""
+        by_messages: dict[tuple[Message, ...], list[PromptJob]] = {}
+        for job in prompts:
+            by_messages.setdefault(job.messages, []).append(job)
+        groups = []
+        for messages, jobs in by_messages.items():
+            ids = self.encode_prompt(messages)
+            limit = min(settings.max_new_tokens, self._context_length - len(ids))
+            if limit > 0:
+                groups.append(PromptGroup(ids, tuple(jobs), limit))
+                continue
+            text = (
+                f"The prompt has {len(ids)} tokens, the model's context {self._context_length}: "
+                "there is no room for an answer."
+            )
+            for job in jobs:
+                on_result(job, Generation("", len(ids), 0, "error", 0.0, text))
+        return groups
+
+    @torch.inference_mode()
+    def _answer(
+        self,
+        groups: Sequence[PromptGroup],
+        settings: GenerationSettings,
+        on_result: OnResult,
+        check_cancelled: Callable[[], None],
+    ) -> None:
+        """Generate one batch; finished rows are dropped when they are half of it."""
+        started = time.monotonic()
+        check_cancelled()
+        state = self._prefill(groups)
+        while True:
+            state.logits[:, len(self._tokenizer) :] = -torch.inf
+            chosen = pick_tokens(
+                state.logits,
+                [row.generator for row in state.rows],
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+            )
+            for row, token in zip(state.rows, chosen.tolist(), strict=True):
+                if row.is_done:
+                    continue
+                row.tokens.append(token)
+                row.is_done = token in self._stop_ids or len(row.tokens) == row.group.limit
+                if row.is_done:
+                    on_result(row.job, self._finish(row, time.monotonic() - started))
+            left = [index for index, row in enumerate(state.rows) if not row.is_done]
+            if not left:
+                return
+            check_cancelled()
+            if len(left) <= len(state.rows) // 2:
+                kept = torch.tensor(left, device=self._device)
+                state.keep(kept)
+                chosen = chosen[kept]
+            self._advance(state, chosen)
+
+    def _advance(self, state: _BatchState, chosen: torch.Tensor) -> None:
+        """Feed the chosen tokens and get the logits of the next."""
+        state.mask = torch.cat([state.mask, state.mask.new_ones(len(state.rows), 1)], dim=1)
+        state.positions = state.positions + 1
+        found = self._model(
+            input_ids=chosen.unsqueeze(1),
+            attention_mask=state.mask,
+            position_ids=state.positions.unsqueeze(1),
+            past_key_values=state.cache,
+            use_cache=True,
+        )
+        state.logits = found.logits[:, -1]
+
+    def _prefill(self, groups: Sequence[PromptGroup]) -> _BatchState:
+        """Run each prompt once and repeat the outcome for its samples."""
+        longest = max(len(group.input_ids) for group in groups)
+        padding = self._tokenizer.pad_token_id or 0
+        ids = torch.full((len(groups), longest), padding, device=self._device)
+        mask = torch.zeros_like(ids)
+        for index, group in enumerate(groups):
+            ids[index, longest - len(group.input_ids) :] = torch.tensor(group.input_ids)
+            mask[index, longest - len(group.input_ids) :] = 1
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        found = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        rows = [
+            _Row(group, job, torch.Generator(self._device).manual_seed(job.seed))
+            for group in groups
+            for job in group.jobs
+        ]
+        state = _BatchState(
+            rows, found.logits[:, -1], found.past_key_values, mask, positions[:, -1]
+        )
+        repeats = [index for index, group in enumerate(groups) for _ in group.jobs]
+        state.select(torch.tensor(repeats, device=self._device))
+        return state
+
+    def _finish(self, row: _Row, seconds: float) -> Generation:
+        has_stopped = row.tokens[-1] in self._stop_ids
+        tokens = row.tokens[:-1] if has_stopped else row.tokens
+        return Generation(
+            text=self._tokenizer.decode(tokens, skip_special_tokens=True).strip(),
+            prompt_tokens=len(row.group.input_ids),
+            completion_tokens=len(row.tokens),
+            finish_reason="stop" if has_stopped else "length",
+            seconds=seconds,
+        )
+
+
+def _without(groups: Sequence[PromptGroup], done: set[tuple[int, int]]) -> list[PromptGroup]:
+    left = []
+    for group in groups:
+        jobs = tuple(job for job in group.jobs if (job.record_id, job.sample) not in done)
+        if jobs:
+            left.append(PromptGroup(group.input_ids, jobs, group.limit))
+    return left
+
+
+def _choose_dtype(device: str) -> torch.dtype:
+    if device == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _fit_budget(model: Any, device: torch.device) -> int:
+    """Tokens whose keys and values fit into a share of the free memory."""
+    config = model.config
+    heads = config.num_key_value_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = next(model.parameters()).element_size()
+    bytes_per_token = 2 * config.num_hidden_layers * heads * width * size
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        import psutil
+
+        free = psutil.virtual_memory().available
+    return max(1024, int(free * _CACHE_SHARE / bytes_per_token))
