@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -24,6 +25,8 @@ _PROGRESS_WRITE_S = 1.0
 
 def main() -> int:
     """Do one job. Returns the exit code: 0 succeeded, 1 failed or cancelled, 2 bad input."""
+    # Ctrl+C at a terminal reaches the whole process group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = _claim_stdout()
     lock = threading.Lock()
 

@@ -16,6 +16,10 @@ from llamaduo_gui.core.errors import LlamaDuoError
 
 CANCEL = "cancel"
 PAUSE = "pause"
+# Of a chat (worker.chat_job).
+ASK = "ask"
+STOP = "stop"
+UNLOAD = "unload"
 
 
 @dataclass(frozen=True, slots=True)
