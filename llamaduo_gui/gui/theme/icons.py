@@ -42,12 +42,12 @@ def tinted_svg(name: str, hex_color: str) -> bytes:
 
 @lru_cache(maxsize=2048)
 def _pixmap(name: str, hex_color: str, size: int, ratio: float, opacity: float = 1.0) -> QPixmap:
+    renderer = QSvgRenderer(QByteArray(tinted_svg(name, hex_color)))
     pixels = round(size * ratio)
     image = QPixmap(pixels, pixels)
     image.fill(Qt.GlobalColor.transparent)
     painter = QPainter(image)
     painter.setOpacity(opacity)
-    renderer = QSvgRenderer(QByteArray(tinted_svg(name, hex_color)))
     renderer.render(painter, QRectF(0, 0, pixels, pixels))
     painter.end()
     image.setDevicePixelRatio(ratio)

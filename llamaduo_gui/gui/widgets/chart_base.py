@@ -162,13 +162,14 @@ class ChartView(QWidget):
         self._stack.setCurrentWidget(canvas)
         import matplotlib
 
-        from llamaduo_gui.gui.widgets.chart_canvas import screen_style
+        from llamaduo_gui.gui.widgets.chart_canvas import fit_margins, screen_style
 
         tokens = current_tokens()
         with matplotlib.rc_context(screen_style(tokens)):
             canvas.figure.clear()
             canvas.apply_style(tokens)
             self._plot.draw(canvas.figure, tokens)
+            fit_margins(canvas.figure)
         canvas.setAccessibleName(self.accessibleName())
         canvas.draw_idle()
         self._since_draw.start()

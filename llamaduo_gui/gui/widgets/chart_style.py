@@ -11,6 +11,8 @@ from llamaduo_gui.gui.widgets.wording import NO_BREAK
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+ABOVE_AXES = "above-axes"  # gid of texts that need room over the axes
+
 
 def rc_params(tokens: Tokens, families: list[str], points: float) -> dict[str, Any]:
     """Matplotlib settings for a theme; `families` must exist, `points` is the body size."""

@@ -105,14 +105,14 @@ class Bubble(QFrame):
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(10, 6, 10, 6)
         self._column.setSpacing(6)
-        if not is_user:
-            self._foot = QWidget()
-            foot = QHBoxLayout(self._foot)
-            foot.setContentsMargins(2, 0, 0, 0)
-            foot.addWidget(self._footer, 1)
-            foot.addWidget(self._copy)
-            self._column.addWidget(self._foot)
-            self._copy.hide()
+        self._foot = QWidget()
+        foot = QHBoxLayout(self._foot)
+        foot.setContentsMargins(2, 0, 0, 0)
+        foot.addWidget(self._footer, 1)
+        foot.addWidget(self._copy)
+        self._column.addWidget(self._foot)
+        self._copy.hide()
+        self._foot.setVisible(not is_user)
         horizontal = QSizePolicy.Policy.Preferred if is_user else QSizePolicy.Policy.Expanding
         self.setSizePolicy(horizontal, QSizePolicy.Policy.Preferred)
 

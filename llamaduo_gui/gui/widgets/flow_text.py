@@ -129,7 +129,7 @@ class FlowText(QTextBrowser):
     def changeEvent(self, event: QEvent) -> None:
         """Measure again with another font."""
         super().changeEvent(event)
-        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+        if event.type() == QEvent.Type.FontChange:
             self.updateGeometry()
 
     def wheelEvent(self, event: QWheelEvent) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llamaduo_gui.gui.theme.series import series_style
 from llamaduo_gui.gui.theme.tokens import Tokens
-from llamaduo_gui.gui.widgets.chart_style import percent_ticks
+from llamaduo_gui.gui.widgets.chart_style import ABOVE_AXES, percent_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,13 +61,16 @@ class CoveragePlot:
             _draw_mark(axes, mark, tokens)
         for number, curve in enumerate(curves):
             _draw_curve(axes, curve, number, tokens)
-        figure.legend(
+        columns = _legend_columns(figure, [curve.name for curve in curves])
+        legend = figure.legend(
             loc="outside upper left",
-            ncols=_legend_columns(figure, [curve.name for curve in curves]),
+            ncols=columns,
             handlelength=2.6,
             columnspacing=1.6,
             borderaxespad=0.2,
         )
+        # The gid tells how many rows the legend has to whoever makes room for it.
+        legend.set_gid(str(math.ceil(len(curves) / columns)))
 
     def describe(self) -> str:
         """Each model's coverage at the marks."""
@@ -110,6 +114,7 @@ def _draw_mark(axes: Axes, mark: float, tokens: Tokens) -> None:
         color=tokens.text2,
         fontsize="small",
         annotation_clip=False,
+        gid=ABOVE_AXES,
     )
 
 

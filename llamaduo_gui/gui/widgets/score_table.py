@@ -217,7 +217,7 @@ class ScoreTable(QTableView):
     def changeEvent(self, event: QEvent) -> None:
         """Measure again with another font."""
         super().changeEvent(event)
-        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+        if event.type() == QEvent.Type.FontChange:
             self._fit()
 
     def _fit(self) -> None:
