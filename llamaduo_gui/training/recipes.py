@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llamaduo_gui.core.config import describe_problem
 from llamaduo_gui.core.errors import ConfigError
@@ -44,7 +44,8 @@ class TrainingSettings(_Section):
         max_length: tokens of the longest record; longer ones are left out and counted.
         max_grad_norm: gradients are scaled down to it; 0 means never.
         packing: join short records in one sequence; pays on a GPU with flash attention.
-        group_by_length: put records of about one length in a batch, so that little is padding.
+        group_by_length: put records of about one length in a batch, so that little is padding;
+            packing needs none of it and ignores it.
         assistant_only_loss: learn the answers, not the prompts.
         dtype: of the computation; `auto` is bf16 (else fp16) on a GPU and fp32 on a CPU.
         gradient_checkpointing: less memory, about a fifth slower.
@@ -81,12 +82,6 @@ class Recipe(_Section):
     method: Literal["lora", "full", "qlora"]
     lora: LoraSettings = LoraSettings()
     training: TrainingSettings = TrainingSettings()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Recipe:
-        if self.training.packing and self.training.group_by_length:
-            raise ValueError("packing fills sequences itself; set group_by_length to false")
-        return self
 
 
 def load_recipe(name: str, overrides: dict[str, Any] | None = None) -> Recipe:

@@ -160,7 +160,8 @@ def _make_trainer(task: TrainingTask, callbacks: list[TrainerCallback]) -> _Orde
         processing_class=task.tokenizer,
         callbacks=callbacks,
     )
-    trainer.is_grouped = task.recipe.training.group_by_length
+    settings = task.recipe.training
+    trainer.is_grouped = settings.group_by_length and not settings.packing
     # Standard output is the event channel of the child process.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
