@@ -151,8 +151,9 @@ class Executor:
 
         split = step.split or Split.VALIDATION
         if step.kind is ModelKind.SERVICE:
+            teacher, _ = self.config.require_services()
             return run_service_inference(
-                self.project, run, self.context, split=split, config=self.config
+                self.project, run, self.context, service=teacher, split=split, config=self.config
             )
         from llamaduo_gui.pipeline.backends import make_backend
 
@@ -167,6 +168,7 @@ class Executor:
                 backend=backend,
                 split=split,
                 kind=kind,
+                round_number=step.round,
                 config=self.config,
             )
         finally:
