@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-
 Level = Literal["debug", "info", "warning", "error"]
+ChatKind = Literal["loaded", "writing", "answered", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,21 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Chat:
+    """What a chat process says about its model and answers, beside the tokens themselves.
+
+    `data` describes the model (`loaded`), counts what is written so far (`writing`), has the
+    answer with its measures (`answered`), or the `error` that left a question without an
+    answer (`failed`); `worker.chat_job` names the keys.
+    """
+
+    type: ClassVar[str] = "chat"
+    kind: ChatKind
+    chat_id: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A run ended. The last `finished` of a child carries its `result` for `--json`."""
 
@@ -88,10 +103,11 @@ class Finished:
     result: dict[str, Any] = field(default_factory=dict)
 
 
-Event = Started | Progress | MetricLogged | Changed | Log | Token | Finished
+Event = Started | Progress | MetricLogged | Changed | Log | Token | Chat | Finished
 
 _BY_TYPE: dict[str, type[Any]] = {
-    kind.type: kind for kind in (Started, Progress, MetricLogged, Changed, Log, Token, Finished)
+    kind.type: kind
+    for kind in (Started, Progress, MetricLogged, Changed, Log, Token, Chat, Finished)
 }
 
 

@@ -9,7 +9,15 @@ from typing import Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from llamaduo_gui.core.events import Changed, Event, Finished, Log, Progress, Started
+from llamaduo_gui.core.events import (
+    Changed,
+    Event,
+    Finished,
+    Log,
+    MetricLogged,
+    Progress,
+    Started,
+)
 from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.store.lock import find_interrupted
 from llamaduo_gui.store.project import Project
@@ -165,26 +173,21 @@ class ProjectSession(QObject):
 
     def _handle_events(self, batch: list[Event]) -> None:
         tables: set[str] = set()
-        logs: list[Event] = []
-        metrics: list[Event] = []
+        logs = [event for event in batch if isinstance(event, Log)]
+        metrics = [event for event in batch if isinstance(event, MetricLogged)]
         progress: Progress | None = None
         for event in batch:
             if isinstance(event, Changed):
                 tables.update(event.tables)
-            elif isinstance(event, Log):
-                logs.append(event)
             elif isinstance(event, Progress):
                 progress = event
             elif isinstance(event, Started):
                 self.current_run, progress = event, None
                 self.current_progress = None
                 self.run_started.emit(event)
-            elif isinstance(event, Finished):
-                if not event.is_job:
-                    self.current_run = self.current_progress = progress = None
-                    self.run_finished.emit(event)
-            else:
-                metrics.append(event)
+            elif isinstance(event, Finished) and not event.is_job:
+                self.current_run = self.current_progress = progress = None
+                self.run_finished.emit(event)
         if progress is not None:
             self.current_progress = progress
             self.progress.emit(progress)

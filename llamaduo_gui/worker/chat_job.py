@@ -133,9 +133,7 @@ class _Inbox:
                     question.stop.set()
 
 
-def _load(
-    path: Path, length: int | None, context: JobContext, inbox: _Inbox
-) -> ChatSession | None:
+def _load(path: Path, length: int | None, context: JobContext, inbox: _Inbox) -> ChatSession | None:
     """Load on a thread of its own: a load cannot be interrupted, but it can be left behind.
 
     None if the parent asked to unload meanwhile.

@@ -14,6 +14,7 @@ EXAMPLES: list[Event] = [
     events.Changed(("runs", "replies")),
     events.Log("info", "synth", "Zeile mit ü und\nUmbruch", 1),
     events.Token("☃"),
+    events.Chat("answered", 3, {"text": "Zeile\nUmbruch ☃", "seconds": 1.5, "cost": None}),
     events.Finished(1, "succeeded", result={"a": [1, None]}),
 ]
 
@@ -26,7 +27,8 @@ def test_an_event_reads_back_the_same_from_one_line(event: Event) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "Loading...", "{", "[]", "3", '{"type": "nope"}', '{"type": "token"}', '{"type": []}']
+    "line",
+    ["", "Loading...", "{", "[]", "3", '{"type": "nope"}', '{"type": "token"}', '{"type": []}'],
 )
 def test_what_is_no_event_is_none(line: str) -> None:
     assert from_line(line) is None
