@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from llamaduo_gui.core.types import (
 from llamaduo_gui.store.rows import NewSynthetic, RecordFilter, RecordRow
 from llamaduo_gui.store.schema import records
 
-SortKey = Literal["id", "category", "split", "instruction", "response", "round"]
+SortKey = Literal["id", "category", "split", "instruction", "response", "round", "status"]
 
 
 class RecordQueries:
@@ -67,6 +68,15 @@ class RecordQueries:
     def get(self, record_id: int) -> RecordRow | None:
         """One record by its row id."""
         return next(iter(self._fetch(records.c.id == record_id)), None)
+
+    def by_prompt_id(self, prompt_id: str) -> RecordRow | None:
+        """The first record of a prompt, such as the seed of a synthetic pair."""
+        return next(iter(self._fetch(records.c.prompt_id == prompt_id)), None)
+
+    def by_ids(self, ids: Sequence[int]) -> list[RecordRow]:
+        """The records with these row ids, in the order asked for; unknown ones are left out."""
+        found = {row.id: row for row in self._fetch(records.c.id.in_(list(ids)))}
+        return [found[number] for number in ids if number in found]
 
     def by_split(self, split: Split) -> list[RecordRow]:
         """Coverage records of one split, in source order."""
@@ -123,6 +133,20 @@ class RecordQueries:
         query = select(func.count()).select_from(records).where(*_conditions(view))
         with self._engine.connect() as connection:
             return connection.scalar(query) or 0
+
+    def ids(
+        self, view: RecordFilter, *, sort: SortKey = "id", is_descending: bool = False
+    ) -> array[int]:
+        """Row ids of a filtered, sorted view, 8 bytes each.
+
+        With them any page is a look-up by id, 3 ms wherever it is; `page` has to walk past
+        everything before its offset, which takes seconds at the end of 256k sorted records.
+        """
+        column = records.c[sort]
+        order = column.desc() if is_descending else column.asc()
+        query = select(records.c.id).where(*_conditions(view)).order_by(order, records.c.id)
+        with self._engine.connect() as connection:
+            return array("q", connection.scalars(query))
 
     def page(
         self,
