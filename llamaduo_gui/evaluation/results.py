@@ -86,7 +86,9 @@ def result_table(
     for model in models:
         scores = {
             judge: {
-                metric.value: _cell(model, models, judge, metric, resamples, seed)
+                metric.value: score_cell(
+                    model, models, judge, metric, resamples=resamples, seed=seed
+                )
                 for metric in Metric
             }
             for judge in judges
@@ -106,6 +108,24 @@ def result_table(
             }
         )
     return rows
+
+
+def score_cell(
+    model: JudgedModel,
+    models: Sequence[JudgedModel],
+    judge: str,
+    metric: Metric,
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """One model, judge (or "pooled") and metric of `result_table`: the summary and `p_match`."""
+    own: PromptScores = model.scores.by_prompt(metric, judge)
+    service = [other.scores.by_prompt(metric, judge) for other in models if other.side == "service"]
+    matched = None
+    if model.side == "local" and service:
+        matched = p_match([own], service, resamples=resamples, seed=seed).to_dict()
+    return {**summarize(own, resamples=resamples, seed=seed).to_dict(), "p_match": matched}
 
 
 def best_p_match(models: Sequence[JudgedModel], *, resamples: int, seed: int) -> dict[str, Any]:
@@ -233,22 +253,6 @@ def _teacher_of(project: Project, run: RunRow) -> Mapping[str, Any]:
     if not teacher and (configured := project.config.teacher):
         teacher = configured.model_dump(mode="json")
     return teacher or {}
-
-
-def _cell(
-    model: JudgedModel,
-    models: Sequence[JudgedModel],
-    judge: str,
-    metric: Metric,
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
-    own: PromptScores = model.scores.by_prompt(metric, judge)
-    service = [other.scores.by_prompt(metric, judge) for other in models if other.side == "service"]
-    matched = None
-    if model.side == "local" and service:
-        matched = p_match([own], service, resamples=resamples, seed=seed).to_dict()
-    return {**summarize(own, resamples=resamples, seed=seed).to_dict(), "p_match": matched}
 
 
 def _judge_row(report: JudgeReport) -> dict[str, Any]:
