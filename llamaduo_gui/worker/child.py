@@ -16,6 +16,7 @@ from typing import IO, Any
 from llamaduo_gui.core.errors import JobCancelledError, LlamaDuoError, ProviderError, UserError
 from llamaduo_gui.core.events import Event, Finished, Log, Progress, to_line
 from llamaduo_gui.core.job import JobContext
+from llamaduo_gui.core.ml_libraries import prepare_ml_libraries
 from llamaduo_gui.store.lock import working_lock
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.worker.protocol import CANCEL, PAUSE, JobSpec, decode_command, decode_job
@@ -27,6 +28,7 @@ def main() -> int:
     """Do one job. Returns the exit code: 0 succeeded, 1 failed or cancelled, 2 bad input."""
     # Ctrl+C at a terminal reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_ml_libraries()
     channel = _claim_stdout()
     lock = threading.Lock()
 
