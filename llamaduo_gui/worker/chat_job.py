@@ -3,7 +3,7 @@
 Commands on standard input: `ask` (chat_id, messages, settings), `stop` (chat_id, or all), `unload`.
 Events: `loaded` with the fields of ChatInfo; then for each question tokens, now and then `writing`
 with those of WritingProgress, and at its end `answered` with those of ChatReply, or `failed` with
-the `error`. The conversation is the parent's: every `ask` brings all of it.
+`error` and `is_user_error`. The conversation is the parent's: every `ask` brings all of it.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ def _serve(session: ChatSession, context: JobContext, inbox: _Inbox) -> dict[str
         try:
             reply = _answer(session, question, context)
         except LlamaDuoError as error:
-            context.emit(Chat("failed", question.chat_id, {"error": str(error)}))
+            data = {"error": str(error), "is_user_error": isinstance(error, UserError)}
+            context.emit(Chat("failed", question.chat_id, data))
         else:
             answers += 1
             tokens += reply.completion_tokens
