@@ -213,7 +213,7 @@ def check_gguf(path: Path) -> GgufFile:
                 return _parse(path, data, size)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (_DamagedError, struct.error) as error:
+    except (_DamagedError, struct.error, RecursionError) as error:
         raise UserError(
             f"{path.name} is damaged or incomplete; export or download it again."
         ) from error
@@ -254,7 +254,9 @@ def _tensors(
     path: Path, reader: _Reader, count: int, metadata: dict[str, Any]
 ) -> tuple[GgufTensor, ...]:
     infos = [_tensor_info(reader) for _ in range(count)]
-    alignment = int(metadata.get("general.alignment", DEFAULT_ALIGNMENT)) or DEFAULT_ALIGNMENT
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment <= 0:
+        raise _DamagedError
     data_start = -(-reader.at // alignment) * alignment
     tensors = []
     for name, shape, kind, offset in infos:

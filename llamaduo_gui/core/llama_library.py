@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import unicodedata
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,15 +25,13 @@ logger = logging.getLogger("llama.cpp")
 # ggml_log_level
 _ERROR = 4
 _CONTINUES = 5
-_RECENT_LINES = 40
 _BYTES_PER_EXTRA_THREAD = 32_000_000
-_CAUSES = ("error", "fail", "missing", "unknown", "invalid", "not enough", "wrong")
 # gguf token types whose text is found in a prompt before it is cut into words.
 _WHOLE_TOKEN_TYPES = (3, 4)
 _ALL_LAYERS = 999
 
 _route: dict[str, Any] = {}
-_recent: deque[str] = deque(maxlen=_RECENT_LINES)
+_errors: list[str] = []
 _listeners: list[Callable[[str], None]] = []
 
 
@@ -42,7 +39,7 @@ def load_library() -> Any:
     """The `llama_cpp` package, with its log sent to Python's logging instead of to the terminal.
 
     llama.cpp's chatter becomes debug lines; its warnings are debug lines too, since they are meant
-    for its developers; errors stay errors. The last lines are kept for `last_complaint`.
+    for its developers; errors stay errors. They are kept for `complaint`.
 
     Raises:
         UserError: the package is not installed or cannot be loaded.
@@ -61,12 +58,17 @@ def load_library() -> Any:
     return llama_cpp
 
 
-def last_complaint() -> str:
-    """The last line of llama.cpp that sounds like the cause of a failure, or an empty text."""
-    for line in reversed(_recent):
-        if any(word in line.lower() for word in _CAUSES):
-            return line
-    return ""
+def forget_complaints() -> None:
+    """Begin a new operation, whose failure `complaint` is to explain."""
+    _errors.clear()
+
+
+def complaint() -> str:
+    """What llama.cpp gave as the cause of a failure: the first error it logged.
+
+    Later ones only say which of its functions gave up. The function's name is left out.
+    """
+    return re.sub(r"^\w+: ", "", _errors[0]).rstrip(".") if _errors else "it gave no reason"
 
 
 @contextmanager
@@ -100,7 +102,8 @@ def _receive(level: int, text: bytes, _data: object) -> None:
     if level == _CONTINUES:
         return
     line = text.decode("utf-8", errors="replace").strip()
-    _recent.append(line)
+    if level == _ERROR:
+        _errors.append(line)
     for listener in _listeners:
         listener(line)
     logger.log(logging.ERROR if level == _ERROR else logging.DEBUG, "%s", line)
@@ -127,9 +130,10 @@ class LlamaModel:
         params = self.library.llama_model_default_params()
         params.vocab_only = vocab_only
         params.n_gpu_layers = _ALL_LAYERS if self.library.llama_supports_gpu_offload() else 0
+        forget_complaints()
         self.handle = self.library.llama_model_load_from_file(os.fsencode(path), params)
         if not self.handle:
-            raise UserError(f"llama.cpp cannot load {path.name}: {last_complaint() or 'unknown'}.")
+            raise UserError(f"llama.cpp cannot load {path.name}: {complaint()}.")
         self.vocab = self.library.llama_model_get_vocab(self.handle)
         self.vocab_size: int = self.library.llama_vocab_n_tokens(self.vocab)
         self._whole_tokens = self._find_whole_tokens()

@@ -10,7 +10,8 @@ from pathlib import Path
 from llamaduo_gui.core.errors import LlamaDuoError
 from llamaduo_gui.core.gguf_file import GgufFile
 from llamaduo_gui.core.llama_library import (
-    last_complaint,
+    complaint,
+    forget_complaints,
     listening,
     load_library,
     usable_threads,
@@ -37,7 +38,7 @@ def quantize(source: Path, target: Path, quant: str, on_tensor: Callable[[int], 
         on_tensor: called with the number of the tensor being quantised, from 1.
 
     Raises:
-        LlamaDuoError: llama.cpp failed; the text carries its last complaint (a full disk too).
+        LlamaDuoError: llama.cpp failed; the text carries its complaint (a full disk too).
     """
     library = load_library()
     params = library.llama_model_quantize_default_params()
@@ -48,10 +49,11 @@ def quantize(source: Path, target: Path, quant: str, on_tensor: Callable[[int], 
         if match := _TENSOR_LINE.match(line):
             on_tensor(int(match[1]))
 
+    forget_complaints()
     with listening(follow):
         status = library.llama_model_quantize(os.fsencode(source), os.fsencode(target), params)
     if status != 0:
-        raise LlamaDuoError(f"llama.cpp could not quantise to {quant}: {last_complaint()}")
+        raise LlamaDuoError(f"llama.cpp could not quantise to {quant}: {complaint()}")
 
 
 def fallback_types(file: GgufFile, quant: str) -> dict[str, int]:
