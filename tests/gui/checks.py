@@ -38,7 +38,8 @@ def unnamed_focusables(root: QWidget) -> list[str]:
 
 
 def _name(widget: QWidget) -> str:
-    own_text = widget.text() if isinstance(widget, QAbstractButton) else ""
+    # Qt reads a button's and a label's text out as its name.
+    own_text = widget.text() if isinstance(widget, (QAbstractButton, QLabel)) else ""
     return widget.accessibleName() or own_text
 
 
@@ -50,8 +51,7 @@ def _is_part_of_control(widget: QWidget) -> bool:
         or isinstance(parent, QAbstractSpinBox)
         or (isinstance(parent, QAbstractScrollArea) and widget is parent.viewport())
         or widget.objectName().startswith("qt_")
-        or type(widget).__name__ in ("QComboBoxListView", "QHeaderView", "QTableCornerButton")
-        or (parent is not None and type(parent).__name__ == "QComboBoxPrivateContainer")
+        or type(widget).__name__ in ("QHeaderView", "QTableCornerButton")
     )
 
 

@@ -100,6 +100,7 @@ def combo_box(items: Iterable[tuple[str, Any]], name: str) -> QComboBox:
     """
     box = _Combo()
     box.setAccessibleName(name)
+    box.view().setAccessibleName(name)
     for text, data in items:
         box.addItem(text, data)
     return box

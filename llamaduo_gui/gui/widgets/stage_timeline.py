@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QFontMetrics, QResizeEvent
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QFontMetrics, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QAbstractButton, QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from llamaduo_gui.gui.theme.fonts import scaled, ui_font
@@ -73,9 +73,10 @@ class StageTimeline(QWidget):
     def _build_header(self) -> tuple[QWidget, QGridLayout]:
         header = QWidget()
         grid = self._new_grid(header)
+        grid.addWidget(Label(), 0, 0)  # an empty column would lose its gap to the next
         for column, (_key, text) in enumerate(self._stages, start=1):
             label = Label(text, "small", tone="text2")
-            label.setContentsMargins(CELL_PADDING + 1, 0, 0, 0)
+            label.setContentsMargins(CELL_PADDING - 2, 0, 0, 0)
             policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             label.setSizePolicy(policy)
             grid.addWidget(label, 0, column)
@@ -138,7 +139,7 @@ class StageTimeline(QWidget):
                 self._grid_cells[-1].append(cell)
         self._set_tab_cell(self._first_tab_cell())
         self._fit()
-        self._show_current()
+        QTimer.singleShot(0, self, self._show_current)
 
     def _make_cell(self, row: RoundRow, stage: tuple[str, str], data: StageCell) -> StageCellButton:
         key, text = stage
@@ -228,6 +229,11 @@ class StageTimeline(QWidget):
         """Fit the texts to the new width."""
         super().resizeEvent(event)
         self._fit()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Scroll to the current round once the cells have their places."""
+        super().showEvent(event)
+        QTimer.singleShot(0, self, self._show_current)
 
     def _show_current(self) -> None:
         current = next((row for row in self._rows if row.is_current), None)

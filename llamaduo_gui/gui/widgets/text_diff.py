@@ -28,15 +28,19 @@ class DiffLine:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """All lines, and one sentence that sums them up."""
+    """All lines, and one sentence that sums them up.
+
+    Where the texts are too long to compare, the lines are the candidate's.
+    """
 
     summary: str
     lines: tuple[DiffLine, ...]
+    is_compared: bool = True
 
     @property
     def is_equal(self) -> bool:
         """Whether target and candidate are the same text."""
-        return all(line.sign == " " for line in self.lines)
+        return self.is_compared and all(line.sign == " " for line in self.lines)
 
 
 def compare(target: str, candidate: str) -> Diff:
@@ -46,7 +50,8 @@ def compare(target: str, candidate: str) -> Diff:
     """
     old, new = _lines(target), _lines(candidate)
     if max(len(old), len(new)) > MAX_LINES:
-        raise ValueError(f"A text of more than {MAX_LINES:,} lines is not compared.")
+        shown = tuple(DiffLine(" ", text) for text in new)
+        return Diff(f"more than {MAX_LINES:,} lines, too long to compare", shown, is_compared=False)
     lines: list[DiffLine] = []
     missing = added = changed = 0
     matcher = difflib.SequenceMatcher(a=old, b=new, autojunk=False)
