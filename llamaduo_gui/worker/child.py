@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -29,24 +30,42 @@ def main() -> int:
     # Ctrl+C at a terminal reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prepare_ml_libraries()
-    channel = _claim_stdout()
-    lock = threading.Lock()
-
-    def emit(event: Event) -> None:
-        with lock:
-            channel.write(to_line(event) + "\n")
-            channel.flush()
-
+    stream = _claim_stdout()
     spec, secrets = decode_job(sys.stdin.readline())
-    context = JobContext(emit=emit, secrets=secrets)
+    context = JobContext(emit=_ignore, secrets=secrets)
+    channel = EventChannel(stream, context.cancel_requested)
+    context.emit = channel.send
     commands = CommandReader(context)
     commands.start()
     final = _do(spec, context, commands)
-    emit(final)
+    channel.send(final)
     # Library threads must not keep a finished child alive.
     channel.close()
     sys.stderr.flush()
     os._exit(0 if final.status == "succeeded" else 2 if final.is_user_error else 1)
+
+
+class EventChannel:
+    """Writes events as lines; when nobody reads them any more, the job is cancelled."""
+
+    def __init__(self, stream: IO[str], reader_is_gone: threading.Event) -> None:
+        self._stream = stream
+        self._reader_is_gone = reader_is_gone
+        self._lock = threading.Lock()
+
+    def send(self, event: Event) -> None:
+        """Write one event; safe from any thread."""
+        try:
+            with self._lock:
+                self._stream.write(to_line(event) + "\n")
+                self._stream.flush()
+        except (BrokenPipeError, ValueError):
+            self._reader_is_gone.set()
+
+    def close(self) -> None:
+        """Close the stream, also when its reader is gone."""
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.close()
 
 
 class CommandReader(threading.Thread):
@@ -73,6 +92,10 @@ class CommandReader(threading.Thread):
         self._context.cancel_requested.set()
         if self.on_command is not None:
             self.on_command(CANCEL, {})
+
+
+def _ignore(_: Event) -> None:
+    """Takes the place of the event channel until there is one."""
 
 
 def _do(spec: JobSpec, context: JobContext, commands: CommandReader) -> Finished:

@@ -212,8 +212,8 @@ def _describe(stage: str, group: Sequence[RunRow]) -> tuple[str, str]:
         size = format_size(summary.get("size_bytes", 0))
         return f"GGUF {summary.get('quant', '')}".strip(), f"{size} · {took}"
     if stage == Stage.SYNTHESIZE.value:
-        kept, received = summary.get("kept", 0), summary.get("received", 0)
-        return f"{kept:,} of {received:,} kept", took
+        kept, parsed = summary.get("kept", 0), summary.get("parsed", 0)
+        return f"{kept:,} of {parsed:,} kept", took
     if stage == Stage.FINETUNE.value:
         loss = summary.get("eval_loss")
         return f"Eval loss {format_number(loss, 2)}", took
@@ -221,9 +221,21 @@ def _describe(stage: str, group: Sequence[RunRow]) -> tuple[str, str]:
         total = sum(int(item.summary.get("responses", item.total)) for item in group)
         return f"{format_count(total)} responses", took
     if stage == Stage.JUDGE.value:
+        if len({item.label for item in group}) > 1:
+            return _compare_means(group), f"mean precision · {took}"
         interval = judged_interval(summary, Metric.PRECISION)
         return (format_interval(interval) if interval else "Unscored"), f"precision · {took}"
     return _describe_decision(summary)
+
+
+def _compare_means(group: Sequence[RunRow]) -> str:
+    """`service 93.2, base 1.0`: the means of several models in one cell."""
+    parts = []
+    for run in group:
+        interval = judged_interval(run.summary, Metric.PRECISION)
+        value = format_number(interval.estimate if interval else None)
+        parts.append(f"{run.label.upper() if run.label == 'gguf' else run.label} {value}")
+    return ", ".join(parts)
 
 
 def judged_interval(summary: dict[str, Any], metric: Metric) -> Interval | None:

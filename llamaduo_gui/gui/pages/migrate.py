@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import ConfigError
@@ -131,6 +131,8 @@ class MigratePage(WorkspacePage):
         self._time = Tile("Time")
         self._judged = Tile("Judgements")
         self._tiles = TileRow([self._ratio, self._spent, self._time, self._judged])
+        # Wrapped notes let a layout squeeze the tiles; a page that is too high scrolls instead.
+        self._tiles.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.body.addWidget(self._tiles)
 
     def _build_rounds(self) -> None:
