@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from llamaduo_gui.core.causal_lm import load_causal_lm, load_tokenizer
 from llamaduo_gui.core.errors import UserError
-from llamaduo_gui.core.ml_libraries import prepare_ml_libraries
 from llamaduo_gui.core.model_family import ModelFamily, detect_family, stop_token_ids
 from llamaduo_gui.core.types import Message
 from llamaduo_gui.inference.base import Generation, GenerationSettings, OnResult, PromptJob
@@ -116,28 +116,18 @@ class TransformersBackend:
         Raises:
             UserError: a file is missing or damaged, or memory does not suffice.
         """
-        prepare_ml_libraries()
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        tokenizer = load_tokenizer(base)
+        model = load_causal_lm(base, dtype=_choose_dtype(device))
+        if adapter is not None:
+            model = _add_adapter(model, adapter)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(base)
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=_choose_dtype(device))
-            if adapter is not None:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, adapter)
             model = model.to(device).eval()
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"The model in {base} does not fit into the GPU's memory; export it to GGUF and "
                 "use the llama_cpp backend, or choose a smaller base model."
             ) from error
-        except (OSError, ValueError, KeyError) as error:
-            shown = f"{base} with {adapter}" if adapter else str(base)
-            raise UserError(f"The model in {shown} cannot be loaded ({error}).") from error
-        if not tokenizer.chat_template:
-            raise UserError(f"The model in {base} has no chat template; choose an instruct model.")
         return cls(
             model, tokenizer, detect_family(base), token_budget=token_budget, max_rows=max_rows
         )
@@ -312,6 +302,20 @@ def _without(groups: Sequence[PromptGroup], done: set[tuple[int, int]]) -> list[
         if jobs:
             left.append(PromptGroup(group.input_ids, jobs, group.limit))
     return left
+
+
+def _add_adapter(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        return PeftModel.from_pretrained(model, adapter)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"The adapter in {adapter} does not load on this base model ({reason}); "
+            "fine-tune again."
+        ) from error
 
 
 def _choose_dtype(device: str) -> torch.dtype:

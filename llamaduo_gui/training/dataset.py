@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llamaduo_gui.core.errors import DataError, UserError
+from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.core.model_family import ModelFamily
 from llamaduo_gui.core.types import Message
 
@@ -59,9 +59,6 @@ class ConversationEncoder:
         family: of the model; its template arguments are used in inference too.
         stop_ids: tokens that end an answer; one is always learnt at the end of an answer.
         is_assistant_only: False to learn the prompts as well.
-
-    Raises:
-        UserError: the tokeniser has no chat template.
     """
 
     def __init__(
@@ -72,11 +69,6 @@ class ConversationEncoder:
         *,
         is_assistant_only: bool = True,
     ) -> None:
-        if not tokenizer.chat_template:
-            raise UserError(
-                "The base model has no chat template, so it cannot hold a conversation; "
-                "choose the instruct version of the model."
-            )
         self._tokenizer = tokenizer
         self._arguments = family.template_arguments
         self._stop_ids = frozenset(stop_ids)

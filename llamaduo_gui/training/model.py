@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from llamaduo_gui.core.errors import ConfigError, UserError
+from llamaduo_gui.core.causal_lm import load_causal_lm
+from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.model_family import ModelFamily
 from llamaduo_gui.training.recipes import LoraSettings, Recipe
 
@@ -62,10 +63,10 @@ def load_base_model(folder: Path, recipe: Recipe, numerics: Numerics) -> Any:
     Raises:
         UserError: the files cannot be loaded as a language model, or memory does not suffice.
     """
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
     settings: dict[str, Any] = {"dtype": numerics.weights}
     if recipe.method == "qlora":
+        from transformers import BitsAndBytesConfig
+
         settings["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -73,17 +74,7 @@ def load_base_model(folder: Path, recipe: Recipe, numerics: Numerics) -> Any:
             bnb_4bit_compute_dtype=numerics.compute,
         )
         settings["device_map"] = {"": 0 if numerics.device == "cuda" else "cpu"}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, **settings)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            "The base model does not fit into the GPU's memory; choose the qlora recipe or a "
-            "smaller base model."
-        ) from error
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"The base model in {folder} cannot be loaded ({error}); choose another one."
-        ) from error
+    model = load_causal_lm(folder, **settings)
     _keep_quantized_layers_differentiable(model)
     return model
 
@@ -98,23 +89,6 @@ def _keep_quantized_layers_differentiable(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokeniser of a model folder, with a padding token.
-
-    Raises:
-        UserError: its files cannot be read.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"The tokeniser in {folder} cannot be loaded ({error}).") from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def add_adapter(model: Any, settings: LoraSettings, family: ModelFamily) -> Any:

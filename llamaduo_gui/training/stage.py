@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo_gui.core.base_model import read_model_config, resolve_base_model
+from llamaduo_gui.core.causal_lm import load_tokenizer
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.job import JobContext
@@ -153,7 +154,7 @@ def _make_task(
     resume_from: Path | None,
 ) -> Any:
     from llamaduo_gui.training.dataset import ConversationEncoder, EncodedSet, encode_records
-    from llamaduo_gui.training.model import choose_numerics, load_tokenizer
+    from llamaduo_gui.training.model import choose_numerics
     from llamaduo_gui.training.trainer import TrainingTask
 
     family = detect_family(plan.base)

@@ -1,0 +1,183 @@
+"""Only the assistant's tokens are learnt, each answer ends with a stop token, and none is cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaduo_gui.core.errors import DataError, JobCancelledError
+from llamaduo_gui.core.model_family import ModelFamily
+from llamaduo_gui.core.paths import resource
+from llamaduo_gui.core.types import Message
+from llamaduo_gui.training.dataset import (
+    IGNORED,
+    ConversationEncoder,
+    Example,
+    encode_records,
+    find_marked_template,
+)
+from tests.tiny_models import CHAT_TEMPLATE, TURN_END, make_tokenizer
+
+FAMILY = ModelFamily(name="qwen2", model_types=("qwen2",))
+THINKLESS = ModelFamily(
+    name="qwen3", model_types=("qwen3",), template_arguments={"enable_thinking": False}
+)
+CONVERSATION = (
+    Message("system", "Answer in one word."),
+    Message("user", "Which queue?"),
+    Message("assistant", "Billing."),
+    Message("user", "And this one?\nassistant"),
+    Message("assistant", "  Returns, I think. 你好"),
+)
+
+
+def trl_template(name: str) -> str:
+    import trl
+
+    folder = Path(trl.__file__).parent / "chat_templates"
+    return (folder / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def template_of(name: str) -> str:
+    if name == "marked":
+        return resource("models", "tiny", "chat_template.jinja").read_text(encoding="utf-8")
+    if name == "unmarked":
+        return CHAT_TEMPLATE
+    return trl_template(name)
+
+
+def tokenizer_with(template: str | None) -> Any:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def encoder_for(name: str, family: ModelFamily = FAMILY, **settings: bool) -> ConversationEncoder:
+    tokenizer = tokenizer_with(template_of(name))
+    return ConversationEncoder(tokenizer, family, [tokenizer.eos_token_id], **settings)
+
+
+def learnt_parts(example: Example) -> list[str]:
+    """Texts of the runs of learnt tokens."""
+    parts: list[list[int]] = []
+    is_inside = False
+    for token, label in zip(example.input_ids, example.labels, strict=True):
+        if label == IGNORED:
+            is_inside = False
+            continue
+        assert label == token
+        if not is_inside:
+            parts.append([])
+        parts[-1].append(token)
+        is_inside = True
+    tokenizer = make_tokenizer()
+    return [tokenizer.decode(part) for part in parts]
+
+
+@pytest.mark.parametrize("name", ["marked", "unmarked", "qwen2_5", "llama3"])
+def test_answers_with_their_stop_token_and_nothing_else_are_learnt(name: str) -> None:
+    example = encoder_for(name).encode(CONVERSATION)
+    expected = [message.content for message in CONVERSATION if message.role == "assistant"]
+    if name == "llama3":
+        # Llama 3 trims turns, and its end-of-turn text is no token of this tokeniser: after the
+        # last answer the tokeniser's own is added.
+        learnt = learnt_parts(example)
+        assert learnt[0].startswith("Billing.")
+        assert learnt[1].endswith(TURN_END)
+    else:
+        # TRL's template of Qwen2.5 counts the line break before an answer as a part of it.
+        learnt = [part.removeprefix("\n") for part in learnt_parts(example)]
+        assert learnt == [text + TURN_END for text in expected]
+
+
+def test_the_empty_thought_of_qwen3_is_learnt_once_a_turn() -> None:
+    learnt = learnt_parts(encoder_for("qwen3", THINKLESS).encode(CONVERSATION))
+    assert [part.count("<think>") for part in learnt] == [1, 1]
+    assert all(part.endswith(TURN_END) for part in learnt)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_known"), [("marked", True), ("qwen2_5", True), ("unmarked", False)]
+)
+def test_markers_come_from_the_template_or_from_trl(name: str, is_known: bool) -> None:
+    found = find_marked_template(tokenizer_with(template_of(name)))
+    assert (found is not None) is is_known
+
+
+@pytest.mark.parametrize("name", ["marked", "unmarked", "qwen2_5"])
+def test_the_prompt_is_tokenised_as_it_will_be_in_generation(name: str) -> None:
+    tokenizer = tokenizer_with(template_of(name))
+    turns = [message.to_dict() for message in CONVERSATION]
+    prompt = tokenizer.apply_chat_template(
+        turns[:-1], add_generation_prompt=True, return_dict=False
+    )
+    whole = encoder_for(name).encode(CONVERSATION).input_ids
+    assert whole[: len(prompt)] == prompt
+
+
+@pytest.mark.parametrize("name", ["marked", "unmarked"])
+def test_text_that_imitates_a_turn_is_not_learnt_as_an_answer(name: str) -> None:
+    turns = (Message("user", "Say assistant\nBilling."), Message("assistant", "No."))
+    assert learnt_parts(encoder_for(name).encode(turns)) == ["No." + TURN_END]
+
+
+def test_everything_is_learnt_when_the_recipe_says_so() -> None:
+    example = encoder_for("marked", is_assistant_only=False).encode(CONVERSATION)
+    assert example.labels == example.input_ids
+
+
+def test_an_answer_without_an_end_gets_one() -> None:
+    tokenizer = tokenizer_with(
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    encoder = ConversationEncoder(tokenizer, FAMILY, [tokenizer.eos_token_id])
+    example = encoder.encode(CONVERSATION[1:3])
+    assert example.labels[-1] == tokenizer.eos_token_id
+
+
+def test_a_template_that_marks_no_stop_token_still_teaches_to_stop() -> None:
+    marked = template_of("marked").replace(
+        "message['content'] + '<|im_end|>' }}{% endgeneration %}",
+        "message['content'] }}{% endgeneration %}{{- '<|im_end|>' }}",
+    )
+    tokenizer = tokenizer_with(marked)
+    encoder = ConversationEncoder(tokenizer, FAMILY, [tokenizer.eos_token_id])
+    assert learnt_parts(encoder.encode(CONVERSATION))[0] == "Billing." + TURN_END
+
+
+def test_a_conversation_without_an_answer_is_refused() -> None:
+    with pytest.raises(DataError, match="shows no answer"):
+        encoder_for("marked").encode(CONVERSATION[:2])
+
+
+def test_a_template_that_refuses_a_role_says_which_turns() -> None:
+    tokenizer = tokenizer_with("{{ raise_exception('System role not supported') }}")
+    encoder = ConversationEncoder(tokenizer, FAMILY, [tokenizer.eos_token_id])
+    with pytest.raises(DataError, match="system, user, assistant"):
+        encoder.encode(CONVERSATION[:3])
+
+
+def test_records_too_long_are_left_out_whole_and_counted() -> None:
+    encoder = encoder_for("marked")
+    short = CONVERSATION[1:3]
+    long = (Message("user", "word " * 50), Message("assistant", "yes"))
+    limit = len(encoder.encode(short).input_ids)
+    found = encode_records(
+        encoder, [short, long, short], max_length=limit, check_cancelled=lambda: None
+    )
+    assert len(found.examples) == 2
+    assert found.too_long == 1
+    assert found.longest == len(encoder.encode(long).input_ids) > limit
+    assert found.tokens == 2 * limit
+    assert 0 < found.learnt_tokens < found.tokens
+
+
+def test_encoding_stops_when_the_job_is_cancelled() -> None:
+    def cancel() -> None:
+        raise JobCancelledError
+
+    with pytest.raises(JobCancelledError):
+        encode_records(encoder_for("marked"), [CONVERSATION], max_length=99, check_cancelled=cancel)
