@@ -113,7 +113,7 @@ def _do(spec: JobSpec, context: JobContext, commands: CommandReader) -> Finished
         return Finished(
             run_id=0, status="failed", error=str(error), is_user_error=is_input, is_job=True
         )
-    except ProviderError as error:
+    except LlamaDuoError as error:
         return Finished(run_id=0, status="failed", error=str(error), is_job=True)
     except MemoryError:
         text = "The machine ran out of memory; use a smaller batch size or a smaller model."
