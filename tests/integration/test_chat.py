@@ -14,8 +14,7 @@ import pytest
 from llamaduo_gui.core.events import Chat, Event, Token
 from llamaduo_gui.worker.protocol import ASK, STOP, UNLOAD, JobSpec
 from llamaduo_gui.worker.supervisor import JobHandle
-from tests.gguf_files import write_test_gguf
-from tests.tiny_models import make_tiny_model
+from tests.chat_models import make_endless_gguf
 
 WAIT_S = 60.0
 QUESTION = [{"role": "user", "content": "Which queue does this ticket belong to?"}]
@@ -26,9 +25,7 @@ ENDLESS = {"temperature": 0.0, "max_new_tokens": 100_000}
 
 @pytest.fixture(scope="session")
 def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("chat")
-    base = make_tiny_model(folder / "base", hidden=256, layers=8, context=8192)
-    return write_test_gguf(base, folder / "tiny-F16.gguf")
+    return make_endless_gguf(tmp_path_factory.mktemp("chat"))
 
 
 class Chatting:
