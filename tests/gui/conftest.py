@@ -10,18 +10,31 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
+from PySide6.QtCore import QEvent
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
-from llamaduo_gui.gui.theme.theme import apply_theme
+from llamaduo_gui.gui.theme.fonts import text_scale
+from llamaduo_gui.gui.theme.theme import apply_theme, current_tokens
+from llamaduo_gui.gui.theme.tokens import LIGHT
 
 
 @pytest.fixture
 def app(qapp: QApplication) -> Iterator[QApplication]:
-    """The application in the light theme at the standard text size, before and after."""
-    apply_theme(qapp, "light")
+    """The application in the light theme at the standard text size, before and after.
+
+    Widgets that pytest-qt closed are deleted here: without a running event loop they would stay
+    for the rest of the session, and every change of theme would style them all again.
+    """
+    _make_light(qapp)
     yield qapp
-    apply_theme(qapp, "light")
+    qapp.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    _make_light(qapp)
+
+
+def _make_light(qapp: QApplication) -> None:
+    if not qapp.styleSheet() or current_tokens() is not LIGHT or text_scale() != 1.0:
+        apply_theme(qapp, "light")
 
 
 @pytest.fixture(autouse=True)

@@ -122,8 +122,9 @@ def test_a_chart_without_data_says_when_there_will_be_some(
         (
             make_coverage,
             (
-                "Share of responses scoring at least t: Service LLM 99.7 per cent at 50, Service LLM "
-                "92.4 per cent at 70, GGUF Q4_K_M 99.2 per cent at 50, GGUF Q4_K_M 81.8 per cent at 70"
+                "Share of responses scoring at least t: Service LLM 99.7 per cent at 50, "
+                "Service LLM 92.4 per cent at 70, GGUF Q4_K_M 99.2 per cent at 50, "
+                "GGUF Q4_K_M 81.8 per cent at 70"
             ),
         ),
     ],

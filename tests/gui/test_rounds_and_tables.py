@@ -44,8 +44,9 @@ def make_rows(count: int, *, running: int | None = None) -> list[RoundRow]:
 
 
 @pytest.fixture
-def timeline(app: QApplication) -> StageTimeline:
+def timeline(app: QApplication, qtbot: QtBot) -> StageTimeline:
     grid = StageTimeline(STAGES)
+    qtbot.addWidget(grid)
     future = RoundRow(3, "Rounds 3\u20135", (StageCell(CellState.WAIT, "If not matched"),) * 3)
     grid.set_rows(make_rows(3, running=2), future)
     return grid
