@@ -104,7 +104,7 @@ def _receive(level: int, text: bytes, _data: object) -> None:
     line = text.decode("utf-8", errors="replace").strip()
     if level == _ERROR:
         _errors.append(line)
-    for listener in _listeners:
+    for listener in tuple(_listeners):
         listener(line)
     logger.log(logging.ERROR if level == _ERROR else logging.DEBUG, "%s", line)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from llamaduo_gui.core.base_model import read_model_config
 from llamaduo_gui.core.errors import UserError
@@ -99,19 +98,24 @@ def rope_frequency_factors(architecture: Architecture) -> Float32 | None:
     rope = architecture.rope
     if rope.kind != "llama3":
         return None
+    # In torch, whose powers differ from numpy's in the last bit: transformers and llama.cpp's
+    # converter compute these numbers with it.
+    import torch
+
     size = architecture.rope_dimensions
-    one = np.float32(1)
-    frequencies = one / np.float32(rope.theta) ** (np.arange(0, size, 2, dtype=np.float32) / size)
+    frequencies = 1.0 / (rope.theta ** (torch.arange(0, size, 2, dtype=torch.float32) / size))
     settings = rope.parameters
-    factor = np.float32(settings.get("factor", 8.0))
-    low = np.float32(settings.get("low_freq_factor", 1.0))
-    high = np.float32(settings.get("high_freq_factor", 4.0))
-    context = np.float32(settings.get("original_max_position_embeddings", 8192))
-    wavelengths = np.float32(2 * np.pi) / frequencies
+    factor = float(settings.get("factor", 8.0))
+    low = float(settings.get("low_freq_factor", 1.0))
+    high = float(settings.get("high_freq_factor", 4.0))
+    context = float(settings.get("original_max_position_embeddings", 8192))
+    wavelengths = 2 * math.pi / frequencies
     smooth = (context / wavelengths - low) / (high - low)
-    between = one / ((one - smooth) / factor + smooth)
-    divisors = np.where(wavelengths > context / low, factor, between)
-    return np.where(wavelengths < context / high, one, divisors).astype(np.float32)
+    divisors = 1 / ((1 - smooth) / factor + smooth)
+    divisors[wavelengths > context / low] = factor
+    divisors[wavelengths < context / high] = 1.0
+    found: Float32 = divisors.numpy()
+    return found
 
 
 def _read_rope(config: dict[str, Any]) -> RopeSettings:

@@ -210,7 +210,7 @@ def _no_room(export: _Export) -> UserError:
     free = shutil.disk_usage(folder).free / 1e9
     return UserError(
         f"The export needs {needed:.2f} GB in {folder} and {free:.2f} GB are free; "
-        "make room or export to another disk with --out."
+        "make room there or export to another disk."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,8 @@ import torch
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.export.adapter import is_adapter, load_adapter
 from llamaduo_gui.export.tensors import MergedTensor, open_model
+from tests.adapters import make_test_adapter
 from tests.tiny_models import Architecture, make_tiny_model
-
-
-def train_nothing_but_save(base: Path, folder: Path, seed: int = 5, **settings: Any) -> Any:
-    """Save an adapter with random factors; return the peft model it belongs to."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # peft's remarks on tied layers
-        warnings.simplefilter("ignore", FutureWarning)  # peft calls what transformers renamed
-        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-        peft_model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            for name, parameter in peft_model.named_parameters():
-                if parameter.requires_grad:
-                    noise = torch.randn_like(parameter) * 0.05
-                    parameter.data = noise if "lora" in name else parameter.data + noise
-        peft_model.save_pretrained(folder)
-    return peft_model.eval()
 
 
 def in_transformers_order(tensor: MergedTensor) -> np.ndarray:
@@ -90,7 +70,7 @@ def test_merged_tensors_equal_those_of_merge_and_unload(
     tmp_path: Path, architecture: Architecture, settings: dict[str, Any]
 ) -> None:
     base = make_tiny_model(tmp_path / "base", architecture)
-    model = train_nothing_but_save(base, tmp_path / "adapter", **settings)
+    model = make_test_adapter(base, tmp_path / "adapter", **settings)
     expected = gguf_names(model.merge_and_unload().state_dict(), architecture, layers=2)
     found = exported(base, tmp_path / "adapter")
     assert set(found) == set(expected)
@@ -102,7 +82,7 @@ def test_merged_tensors_equal_those_of_merge_and_unload(
 
 def test_a_bf16_base_is_merged_in_float32(tmp_path: Path) -> None:
     base = make_tiny_model(tmp_path / "base", dtype="bfloat16")
-    model = train_nothing_but_save(base, tmp_path / "adapter", **CASES["plain"])
+    model = make_test_adapter(base, tmp_path / "adapter", **CASES["plain"])
     layer = model.base_model.model.model.layers[0].self_attn.q_proj
     expected = layer.base_layer.weight.float() + layer.get_delta_weight("default").float()
     found = exported(base, tmp_path / "adapter")["blk.0.attn_q.weight"]
@@ -115,7 +95,7 @@ def test_tied_models_are_untied_where_the_adapter_changes_only_one_side(
 ) -> None:
     base = make_tiny_model(tmp_path / "base", tie=True)
     assert "output.weight" not in exported(base, base)
-    model = train_nothing_but_save(
+    model = make_test_adapter(
         base, tmp_path / "adapter", r=4, target_modules=["v_proj"], modules_to_save=saved
     )
     found = exported(base, tmp_path / "adapter")
@@ -129,7 +109,7 @@ def test_tied_models_are_untied_where_the_adapter_changes_only_one_side(
 
 def test_blocks_of_any_size_give_the_same_tensor(tmp_path: Path) -> None:
     base = make_tiny_model(tmp_path / "base")
-    train_nothing_but_save(base, tmp_path / "adapter", **CASES["plain"])
+    make_test_adapter(base, tmp_path / "adapter", **CASES["plain"])
     for tensor in open_model(base, tmp_path / "adapter").tensors:
         pieces = list(tensor.blocks(block_weights=200))
         assert len(pieces) > 1 or len(tensor.shape) == 1
@@ -156,7 +136,7 @@ def test_variants_that_do_not_merge_this_way_are_refused(
     tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     base = make_tiny_model(tmp_path / "base", "qwen2")
-    train_nothing_but_save(base, tmp_path / "adapter", target_modules=["q_proj"], **settings)
+    make_test_adapter(base, tmp_path / "adapter", target_modules=["q_proj"], **settings)
     with pytest.raises(UserError, match=message):
         load_adapter(tmp_path / "adapter")
 
@@ -169,7 +149,7 @@ def test_other_kinds_of_adapters_are_refused(tmp_path: Path) -> None:
 
 def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
     base = make_tiny_model(tmp_path / "base")
-    train_nothing_but_save(base, tmp_path / "adapter", **CASES["plain"])
+    make_test_adapter(base, tmp_path / "adapter", **CASES["plain"])
     wider = make_tiny_model(tmp_path / "wider", hidden=128)
     with pytest.raises(UserError, match="the base model it was trained on"):
         open_model(wider, tmp_path / "adapter")
@@ -182,7 +162,7 @@ def test_half_an_update_is_noticed(tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     base = make_tiny_model(tmp_path / "base")
-    train_nothing_but_save(base, tmp_path / "adapter", **CASES["plain"])
+    make_test_adapter(base, tmp_path / "adapter", **CASES["plain"])
     weights = tmp_path / "adapter" / "adapter_model.safetensors"
     tensors = load_file(weights)
     lost = next(name for name in tensors if "lora_B" in name)
@@ -193,7 +173,7 @@ def test_half_an_update_is_noticed(tmp_path: Path) -> None:
 
 def test_a_damaged_adapter_is_named(tmp_path: Path) -> None:
     base = make_tiny_model(tmp_path / "base")
-    train_nothing_but_save(base, tmp_path / "adapter", **CASES["plain"])
+    make_test_adapter(base, tmp_path / "adapter", **CASES["plain"])
     weights = tmp_path / "adapter" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"adapter_model\.safetensors is damaged"):
