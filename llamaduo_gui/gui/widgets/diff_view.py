@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QTextEdit, QVBoxLayou
 
 from llamaduo_gui.gui.theme.theme import color, theme_notifier
 from llamaduo_gui.gui.theme.tokens import SEMIBOLD, SPACE
-from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label
+from llamaduo_gui.gui.widgets.labels import Label
 from llamaduo_gui.gui.widgets.text_diff import Diff, compare
 
 _INDENT = 2  # sign and blank before each line
@@ -20,12 +20,11 @@ class DiffPanel(QWidget):
     def __init__(self, title: str = "Candidate against target") -> None:
         super().__init__()
         self.view = DiffView(title)
-        self._summary = ElidedLabel("", "small", tone="bad")
+        self._summary = Label("", "small", tone="bad", wrap=True)
         head = QHBoxLayout()
         head.setSpacing(SPACE.s)
         head.addWidget(Label(title, "heading"))
-        head.addWidget(self._summary)
-        head.addStretch(1)
+        head.addWidget(self._summary, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(SPACE.s)
@@ -59,7 +58,11 @@ class DiffView(QPlainTextEdit):
 
     def set_texts(self, target: str, candidate: str) -> Diff:
         """Compare and show; returns the comparison."""
-        self._diff = compare(target, candidate)
+        return self.set_diff(compare(target, candidate))
+
+    def set_diff(self, diff: Diff) -> Diff:
+        """Show a comparison made elsewhere: long texts take too long for the GUI thread."""
+        self._diff = diff
         self.setPlainText("\n".join(f"{line.sign} {line.text}" for line in self._diff.lines))
         self._paint_marks()
         self.setAccessibleDescription(self._diff.summary)
