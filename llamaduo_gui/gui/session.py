@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -19,10 +19,11 @@ from llamaduo_gui.core.events import (
     Started,
 )
 from llamaduo_gui.core.secrets import SecretStore
-from llamaduo_gui.store.lock import find_interrupted
-from llamaduo_gui.store.project import Project
 from llamaduo_gui.worker.protocol import PAUSE, JobSpec
 from llamaduo_gui.worker.supervisor import JobHandle, JobResult
+
+if TYPE_CHECKING:
+    from llamaduo_gui.store.project import Project
 
 _POLL_MS = 100
 
@@ -119,7 +120,7 @@ class ProjectSession(QObject):
         self.current_progress: Progress | None = None
         self.last_result: JobResult | None = None
         self.is_pausing = False
-        find_interrupted(project)
+        _settle_interrupted(project)
 
     @property
     def is_working(self) -> bool:
@@ -205,6 +206,13 @@ class ProjectSession(QObject):
         self.current_run = self.current_progress = None
         self.last_result = result
         # A child that died could not settle its runs itself.
-        find_interrupted(self.project)
+        _settle_interrupted(self.project)
         self.changed.emit(frozenset({"runs"}))
         self.job_finished.emit(result)
+
+
+def _settle_interrupted(project: Project) -> None:
+    # Imported here: the database library takes as long as the window, which opens without it.
+    from llamaduo_gui.store.lock import find_interrupted
+
+    find_interrupted(project)

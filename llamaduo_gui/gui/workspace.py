@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
@@ -10,7 +11,9 @@ from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.gui import recents
 from llamaduo_gui.gui.background import Background
 from llamaduo_gui.gui.session import ProjectSession
-from llamaduo_gui.store.project import Project
+
+if TYPE_CHECKING:
+    from llamaduo_gui.store.project import Project
 
 
 class Workspace(QObject):
@@ -36,7 +39,7 @@ class Workspace(QObject):
         """Open a project in the background; `failed` is sent if it cannot be."""
         self.background.run(
             "open",
-            lambda: Project.open(folder),
+            lambda: _open(folder),
             lambda project: self.adopt(project, then_page=then_page),
             self.failed.emit,
         )
@@ -54,11 +57,9 @@ class Workspace(QObject):
 
     def start_demo(self, folder: Path | None = None) -> None:
         """Make a new demo project (or open the one in `folder`) and start it."""
-        from llamaduo_gui.pipeline.create import create_demo
-
         self.background.run(
             "demo",
-            lambda: create_demo(folder),
+            lambda: _create_demo(folder),
             lambda project: self.adopt(project, then_page="migrate", start=True),
             self.failed.emit,
         )
@@ -71,3 +72,16 @@ class Workspace(QObject):
         session.close()
         session.deleteLater()
         self.session_changed.emit(None)
+
+
+def _open(folder: Path) -> Project:
+    # Imported in the background thread: the database library would double the start-up time.
+    from llamaduo_gui.store.project import Project
+
+    return Project.open(folder)
+
+
+def _create_demo(folder: Path | None) -> Project:
+    from llamaduo_gui.pipeline.create import create_demo
+
+    return create_demo(folder)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.events import Progress
 from llamaduo_gui.core.types import Metric, ModelKind, Origin, RunStatus, Split, Stage
@@ -23,8 +22,11 @@ from llamaduo_gui.gui.widgets.wording import (
     format_range,
     format_size,
 )
-from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import LogRow, RunRow, Usage
+
+if TYPE_CHECKING:
+    from llamaduo_gui.core.config import PipelineConfig
+    from llamaduo_gui.store.project import Project
 
 BASELINE_ROW = -1
 FINAL_ROW = 10_000
@@ -141,6 +143,8 @@ def row_of(round_number: int | None, split: Split | None, kind: str, stage: str)
 
 
 def _last_config(runs: Sequence[RunRow]) -> PipelineConfig:
+    from llamaduo_gui.core.config import PipelineConfig
+
     used = [run.config for run in runs if run.config]
     try:
         return PipelineConfig.model_validate(used[-1]) if used else PipelineConfig()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from llamaduo_gui.gui import recents
-from llamaduo_gui.gui.dialogs.new_project import NewProjectDialog
 from llamaduo_gui.gui.pages.base import PageInfo, WorkspacePage
 from llamaduo_gui.gui.session import ProjectSession
 from llamaduo_gui.gui.theme.tokens import SPACE
@@ -20,7 +20,9 @@ from llamaduo_gui.gui.widgets.empty_state import EmptyState
 from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label
 from llamaduo_gui.gui.widgets.pill import Pill
 from llamaduo_gui.gui.workspace import Workspace
-from llamaduo_gui.pipeline.create import Created
+
+if TYPE_CHECKING:
+    from llamaduo_gui.pipeline.create import Created
 
 
 class HomePage(WorkspacePage):
@@ -88,6 +90,9 @@ class HomePage(WorkspacePage):
 
     def make_project(self, files: list[Path]) -> None:
         """Ask for a new project, with coverage files chosen already if any are given."""
+        # Imported here: its data and configuration libraries would slow the start-up down.
+        from llamaduo_gui.gui.dialogs.new_project import NewProjectDialog
+
         dialog = NewProjectDialog(self, files)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.created.connect(self._open_created)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
-from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.events import Log, MetricLogged, Progress, Started
 from llamaduo_gui.core.types import RunStatus, Stage
 from llamaduo_gui.gui.dialogs.confirm import ConfirmDialog
-from llamaduo_gui.gui.dialogs.pipeline_settings import PipelineSettingsDialog
 from llamaduo_gui.gui.models.migrate_view import (
     COLUMNS,
     MigrateView,
@@ -38,6 +37,9 @@ from llamaduo_gui.gui.widgets.wording import (
 from llamaduo_gui.gui.workspace import Workspace
 from llamaduo_gui.store.rows import LogRow, Usage
 from llamaduo_gui.worker.supervisor import JobResult
+
+if TYPE_CHECKING:
+    from llamaduo_gui.core.config import PipelineConfig
 
 _SMOOTHINGS = (("No smoothing", 0.0), ("Smoothing 0.6", 0.6), ("Smoothing 0.9", 0.9))
 _CLOCK_MS = 1000
@@ -331,6 +333,9 @@ class MigratePage(WorkspacePage):
         """Open the project's settings; a broken file is replaced only when the user saves."""
         if self.session is None:
             return
+        from llamaduo_gui.core.config import PipelineConfig
+        from llamaduo_gui.gui.dialogs.pipeline_settings import PipelineSettingsDialog
+
         project = self.session.project
         try:
             config = project.config

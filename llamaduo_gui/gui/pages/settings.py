@@ -31,7 +31,6 @@ from llamaduo_gui.gui.widgets.labels import Label
 from llamaduo_gui.gui.widgets.message_banner import MessageBanner
 from llamaduo_gui.gui.widgets.segmented import SegmentedControl
 from llamaduo_gui.gui.workspace import Workspace
-from llamaduo_gui.providers.registry import all_providers
 
 _SOURCES = {
     "keyring": "in the keyring ({detail})",
@@ -67,6 +66,8 @@ class SettingsPage(WorkspacePage):
         self.background.run("gpu", describe_gpu, self._gpu.setText)
 
     def _build_keys(self) -> Card:
+        from llamaduo_gui.providers.registry import all_providers
+
         card = Card("API keys", "kept in the operating system's keyring, never in a file")
         card.body.addWidget(self._keyring_line)
         for name in ENVIRONMENT_VARIABLES:
