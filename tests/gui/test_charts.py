@@ -349,6 +349,35 @@ def test_a_long_legend_is_broken_into_lines(app: QApplication, shown: Show) -> N
     assert box.y0 >= canvas.figure.axes[0].get_window_extent().y1
 
 
+@pytest.mark.parametrize(("make", "_token"), MAKERS)
+@pytest.mark.parametrize("ratio", [1.0, 1.5, 3.0])
+def test_no_tick_label_is_cut_off_at_any_pixel_ratio(
+    app: QApplication,
+    shown: Show,
+    make: Callable[[], ChartView],
+    _token: str,
+    ratio: float,
+) -> None:
+    chart = make()
+    shown(chart, 420, 260)
+    canvas = chart._canvas
+    assert canvas is not None
+    canvas._set_device_pixel_ratio(ratio)
+    canvas._apply_size()
+    chart.draw_now()
+    axes = canvas.figure.axes[0]
+    frame = canvas.figure.bbox
+    for label in (*axes.get_yticklabels(), *axes.get_xticklabels(), axes.xaxis.label):
+        box = label.get_window_extent()
+        position = label.get_position()
+        low, high = axes.get_xlim()
+        if label in axes.get_xticklabels() and not low <= position[0] <= high:
+            continue
+        assert box.x0 >= -0.5, label
+        assert box.y0 >= -0.5, label
+        assert box.x1 <= frame.width + 0.5, label
+
+
 def test_smoothing_of_a_constant_is_that_constant_from_the_first_step() -> None:
     assert smooth([3.0] * 5, 0.9) == pytest.approx([3.0] * 5)
     assert smooth([1.0, 2.0], 0.0) == [1.0, 2.0]

@@ -169,7 +169,7 @@ class ChartView(QWidget):
             canvas.figure.clear()
             canvas.apply_style(tokens)
             self._plot.draw(canvas.figure, tokens)
-            fit_margins(canvas.figure)
+            fit_margins(canvas.figure, canvas.logicalDpiY())
         canvas.setAccessibleName(self.accessibleName())
         canvas.draw_idle()
         self._since_draw.start()

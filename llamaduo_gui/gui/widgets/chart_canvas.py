@@ -110,8 +110,10 @@ class Canvas(FigureCanvasQTAgg):
         event.ignore()
 
 
-def fit_margins(figure: Figure) -> None:
+def fit_margins(figure: Figure, logical_dpi: float) -> None:
     """Room for the words round the axes, from the widths of their letters.
+
+    `logical_dpi` is the widget's; the figure's own counts device pixels.
 
     Asking matplotlib (the constrained layout) lays every text out twice a drawing: half of the
     time of a chart that is drawn while training runs.
@@ -122,7 +124,7 @@ def fit_margins(figure: Figure) -> None:
     if not any(ticks):
         ticks = axes.yaxis.get_major_formatter().format_ticks(list(axes.get_yticks()))
     metrics = QFontMetricsF(ui_font("small"))
-    to_points = 72.0 / figure.dpi
+    to_points = 72.0 / logical_dpi
     left = max(metrics.horizontalAdvance(text) for text in ticks) * to_points + 7
     bottom = line + 6 + (line + 4 if axes.get_xlabel() else 0)
     rows = sum(int(legend.get_gid() or 1) for legend in figure.legends)

@@ -30,13 +30,14 @@ _NEAR_END_PX = 40
 
 @dataclass(frozen=True, slots=True)
 class BubbleFooter:
-    """Numbers about an answer; each is left out while it is not known."""
+    """Numbers about an answer, each left out while it is not known, and how it ended."""
 
     seconds: float | None = None
     tokens_per_s: float | None = None
     first_token_s: float | None = None
     tokens: int | None = None
     cost_usd: float | None = None
+    note: str = ""
 
     def text(self) -> str:
         """`42 tokens/s · first token 0.21 s · 118 tokens · $0.0012`."""
@@ -51,6 +52,8 @@ class BubbleFooter:
             parts.append(f"{format_count(self.tokens)} tokens")
         if self.cost_usd is not None:
             parts.append(format_money(self.cost_usd))
+        if self.note:
+            parts.append(self.note)
         return " · ".join(parts)
 
 
@@ -255,6 +258,13 @@ class ChatView(QScrollArea):
         bubble.start()
         self._add(bubble, is_right=False)
         return bubble
+
+    def remove_last(self) -> None:
+        """Take the newest bubble away, as when an answer is written again."""
+        if not self._bubbles:
+            return
+        self._bubbles.pop()
+        self._take_row(self._column.count() - 2)
 
     def clear(self) -> None:
         """Take all bubbles away."""

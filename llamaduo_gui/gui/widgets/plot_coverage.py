@@ -94,13 +94,14 @@ class CoveragePlot:
 
 
 def _legend_columns(figure: Figure, names: Sequence[str]) -> int:
-    """As many columns as fit the figure's width, judged by the letters of the widest name."""
+    """Columns that fit the figure's width, judged by the widest name, in rows of even length."""
     from matplotlib import rcParams
     from matplotlib.font_manager import FontProperties
 
     points = FontProperties(size=rcParams["legend.fontsize"]).get_size_in_points()
     widest = max(len(name) for name in names) * 0.58 * points + 5.2 * points
-    return max(1, min(len(names), int(figure.get_figwidth() * 72 // widest)))
+    fitting = max(1, min(len(names), int(figure.get_figwidth() * 72 // widest)))
+    return math.ceil(len(names) / math.ceil(len(names) / fitting))
 
 
 def _draw_mark(axes: Axes, mark: float, tokens: Tokens) -> None:
