@@ -16,8 +16,8 @@ _POOL_BATCHES = 50
 class EpochSampler(Sampler[int]):
     """Yields record indices in an order that depends on nothing but seed and epoch.
 
-    The samplers of transformers draw from the global random state, so a run resumed in its
-    second epoch would see other batches than the run that was not interrupted.
+    The length-grouping sampler of transformers draws from the global random state, so a run
+    resumed in its second epoch would see other batches than one that was not interrupted.
 
     Args:
         lengths: tokens of each record.
