@@ -69,7 +69,7 @@ class MigrateView:
     last_status: RunStatus | None = None
     last_error: str = ""
     problem: str = ""
-    plan: tuple[str, ...] = ()
+    plan: tuple[tuple[str, str], ...] = ()
     logs: tuple[LogRow, ...] = ()
     loss_round: int | None = None
     loss: tuple[LossPoint, ...] = ()
@@ -336,7 +336,7 @@ def _error_of(parent: RunRow | None, stages: Sequence[RunRow]) -> str:
     return parent.error
 
 
-def _plan(project: Project, config: PipelineConfig) -> tuple[str, ...]:
+def _plan(project: Project, config: PipelineConfig) -> tuple[tuple[str, str], ...]:
     counts = project.records.counts()
     by_split = {
         split: sum(
@@ -350,13 +350,18 @@ def _plan(project: Project, config: PipelineConfig) -> tuple[str, ...]:
     last = config.decision.max_rounds
     teacher = config.teacher.name if config.teacher else "not set"
     judges = ", ".join(f"{item.name} \u00d7 {item.repeats}" for item in config.judges) or "not set"
+    student, inference = config.student, config.inference
     return (
-        f"Data: {sizes} pairs",
-        f"Teacher: {teacher}",
-        f"Judges: {judges}",
-        f"Student: {config.student.base_model}, recipe {config.student.recipe}",
-        f"Answers: {config.inference.samples} samples a prompt",
-        f"Each further round: {config.synthesis.pairs_per_round:,} new pairs, up to round {last}",
+        ("Data", f"{sizes} pairs"),
+        ("Teacher", teacher),
+        ("Judges", judges),
+        ("Student", f"{student.base_model}, recipe {student.recipe}"),
+        (
+            "Answers",
+            f"{inference.samples} samples a prompt, up to {inference.max_new_tokens} tokens",
+        ),
+        ("Further rounds", f"{config.synthesis.pairs_per_round:,} new pairs each, up to {last}"),
+        ("Result", f"a GGUF file ({config.export.quant}) and a report"),
     )
 
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFormLayout, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.events import Log, MetricLogged, Progress, Started
@@ -55,18 +55,24 @@ class MigratePage(WorkspacePage):
         self._view = MigrateView()
         self._read_at = time.monotonic()
         self._has_logs = False
-        self._start = Button("Start", "primary", icon="play")
-        self._settings = Button("Settings...", icon="settings")
-        self._pause = Button("Pause after this stage", icon="pause")
-        self._stop = Button("Stop...", "danger", icon="stop")
-        self._results = Button("See results", "primary", icon="results")
-        for button in (self._settings, self._results, self._start, self._pause, self._stop):
+        self.start_button = Button("Start", "primary", icon="play")
+        self.settings_button = Button("Settings...", icon="settings")
+        self.pause_button = Button("Pause after this stage", icon="pause")
+        self.stop_button = Button("Stop...", "danger", icon="stop")
+        self.results_button = Button("See results", "primary", icon="results")
+        for button in (
+            self.settings_button,
+            self.results_button,
+            self.start_button,
+            self.pause_button,
+            self.stop_button,
+        ):
             self.header.add_action(button)
-        self._settings.clicked.connect(self._change_settings)
-        self._start.clicked.connect(self.main_action)
-        self._pause.clicked.connect(self._pause_job)
-        self._stop.clicked.connect(self._ask_to_stop)
-        self._results.clicked.connect(lambda: workspace.page_requested.emit("results"))
+        self.settings_button.clicked.connect(self._change_settings)
+        self.start_button.clicked.connect(self.main_action)
+        self.pause_button.clicked.connect(self._pause_job)
+        self.stop_button.clicked.connect(self._ask_to_stop)
+        self.results_button.clicked.connect(lambda: workspace.page_requested.emit("results"))
         self._banner = MessageBanner()
         self._banner.action_clicked.connect(self._follow_banner)
         self.body.addWidget(self._banner)
@@ -123,8 +129,10 @@ class MigratePage(WorkspacePage):
 
     def _build_plan(self) -> None:
         self._plan = Card("What will happen", "nothing has run yet")
-        self._plan_lines = Label("", wrap=True)
-        self._plan.body.addWidget(self._plan_lines)
+        self._plan_rows = QFormLayout()
+        self._plan_rows.setHorizontalSpacing(SPACE.xl)
+        self._plan_rows.setVerticalSpacing(SPACE.s)
+        self._plan.body.addLayout(self._plan_rows)
         self.body.addWidget(self._plan)
 
     def _build_tiles(self) -> None:
@@ -182,7 +190,7 @@ class MigratePage(WorkspacePage):
         self._view = view
         self._read_at = time.monotonic()
         self._plan.setVisible(not view.has_started)
-        self._plan_lines.setText("\n".join(view.plan))
+        self._show_plan(view)
         self._tiles.setVisible(view.has_started)
         self._rounds.setVisible(view.has_started)
         self._charts.setVisible(view.has_started)
@@ -206,6 +214,12 @@ class MigratePage(WorkspacePage):
         if self.session is not None and self.session.current_progress is not None:
             self._show_progress(self.session.current_progress)
         self._show_state()
+
+    def _show_plan(self, view: MigrateView) -> None:
+        while self._plan_rows.rowCount():
+            self._plan_rows.removeRow(0)
+        for name, value in view.plan:
+            self._plan_rows.addRow(Label(name, tone="text2"), Label(value, wrap=True))
 
     def _show_tiles(self, view: MigrateView) -> None:
         if view.ratios:
@@ -242,16 +256,16 @@ class MigratePage(WorkspacePage):
         session, view = self.session, self._view
         is_working = session is not None and session.is_working
         is_stopping = session is not None and session.is_cancelling
-        self._settings.setVisible(not is_working)
-        self._pause.setVisible(is_working)
-        self._stop.setVisible(is_working)
-        self._stop.setEnabled(not is_stopping)
+        self.settings_button.setVisible(not is_working)
+        self.pause_button.setVisible(is_working)
+        self.stop_button.setVisible(is_working)
+        self.stop_button.setEnabled(not is_stopping)
         is_pausing = session is not None and session.is_pausing
-        self._pause.setEnabled(not is_stopping and not is_pausing)
-        self._start.setVisible(not is_working and not view.is_complete)
-        self._start.setEnabled(not view.problem)
-        self._start.setText("Resume" if view.has_started else "Start")
-        self._results.setVisible(not is_working and view.is_complete)
+        self.pause_button.setEnabled(not is_stopping and not is_pausing)
+        self.start_button.setVisible(not is_working and not view.is_complete)
+        self.start_button.setEnabled(not view.problem)
+        self.start_button.setText("Resume" if view.has_started else "Start")
+        self.results_button.setVisible(not is_working and view.is_complete)
         if is_working:
             self._clock.start()
         else:
