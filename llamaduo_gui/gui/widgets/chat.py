@@ -261,20 +261,22 @@ class ChatView(QScrollArea):
 
     def remove_last(self) -> None:
         """Take the newest bubble away, as when an answer is written again."""
-        if not self._bubbles:
-            return
-        self._bubbles.pop()
-        self._take_row(self._column.count() - 2)
+        if self._bubbles:
+            self._bubbles.pop()
+            self._discard(self._rows.pop())
 
     def clear(self) -> None:
         """Take all bubbles away."""
         for row in self._rows:
-            self._column.removeWidget(row)
-            row.hide()
-            row.deleteLater()
+            self._discard(row)
         self._bubbles.clear()
         self._rows.clear()
         self._follows = True
+
+    def _discard(self, row: QWidget) -> None:
+        self._column.removeWidget(row)
+        row.hide()
+        row.deleteLater()
 
     def bubbles(self) -> list[Bubble]:
         """All bubbles, oldest first."""
