@@ -161,6 +161,18 @@ def test_every_line_of_an_answer_is_seen_at_any_width(
         assert bubble.width() < chat.viewport().width()
 
 
+def test_the_newest_bubble_can_be_taken_away(chat: ChatView, app: QApplication) -> None:
+    first = chat.add_user("Hello")
+    second = chat.start_answer()
+    chat.remove_last()
+    app.processEvents()
+    assert chat.bubbles() == [first]
+    assert not second.isVisible()
+    chat.remove_last()
+    chat.remove_last()
+    assert chat.bubbles() == []
+
+
 def test_clearing_a_chat_takes_every_bubble_away(chat: ChatView, app: QApplication) -> None:
     chat.add_user("Hello")
     chat.start_answer().finish()
