@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from llamaduo_gui.core.job import JobContext, ProgressMeter
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.training.checkpoints import mark_complete
 
+_CHANGED_INTERVAL_S = 0.25
 _SERIES = ("loss", "eval_loss", "learning_rate", "grad_norm")
 
 
@@ -27,6 +29,7 @@ class RunReporter(TrainerCallback):
         self._run_id = run_id
         self._context = context
         self._meter: ProgressMeter | None = None
+        self._changed_at = 0.0
 
     def on_train_begin(
         self,
@@ -50,9 +53,8 @@ class RunReporter(TrainerCallback):
     ) -> None:
         """Count the step; if a stop is asked for, have a checkpoint saved and end."""
         if self._meter is not None:
-            epoch = min(math.floor(state.epoch or 0) + 1, math.ceil(args.num_train_epochs))
             self._meter.update(
-                message=f"epoch {epoch} of {args.num_train_epochs:g}",
+                message=f"epoch {math.ceil(state.epoch or 0)} of {args.num_train_epochs:g}",
                 force=state.global_step >= state.max_steps,
             )
         if self._context.cancel_requested.is_set():
@@ -70,6 +72,17 @@ class RunReporter(TrainerCallback):
         """Do not begin a validation when a stop is asked for."""
         if self._context.cancel_requested.is_set():
             control.should_evaluate = False
+
+    def on_prediction_step(
+        self,
+        _args: TrainingArguments,
+        _state: TrainerState,
+        _control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Say that a validation is under way, which counts no steps."""
+        if self._meter is not None:
+            self._meter.update(0, message="measuring the validation loss")
 
     def on_log(
         self,
@@ -97,7 +110,9 @@ class RunReporter(TrainerCallback):
                 self._project.training.add(self._run_id, state.global_step, name, float(value))
                 self._context.metric(self._run_id, name, float(value), state.global_step)
         self._project.runs.set_progress(self._run_id, state.global_step, state.max_steps)
-        self._context.changed("training_log")
+        if time.monotonic() - self._changed_at >= _CHANGED_INTERVAL_S:
+            self._changed_at = time.monotonic()
+            self._context.changed("training_log")
 
     def on_save(
         self,

@@ -105,7 +105,7 @@ def _train(
     from llamaduo_gui.training.artifact import save_trained
     from llamaduo_gui.training.callbacks import RunReporter
     from llamaduo_gui.training.checkpoints import open_checkpoints
-    from llamaduo_gui.training.trainer import train
+    from llamaduo_gui.training.trainer import explained_failures, train
 
     resume_from = open_checkpoints(plan.checkpoints, plan.fingerprint)
     if resume_from is not None:
@@ -138,7 +138,8 @@ def _train(
         "peak_memory_mb": _peak_memory_mb(task.numerics.device),
     }
     note = {"fingerprint": plan.fingerprint, "round": plan.round_number, **summary}
-    save_trained(outcome.model, plan.base, plan.target, reference=plan.reference, note=note)
+    with explained_failures(task):
+        save_trained(outcome.model, plan.base, plan.target, reference=plan.reference, note=note)
     context.log(_SOURCE, _end_text(summary), run_id=run.id)
     del outcome, task
     _free_memory()

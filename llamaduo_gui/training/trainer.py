@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -96,25 +99,13 @@ def train(task: TrainingTask, callbacks: list[TrainerCallback]) -> TrainingOutco
             space does not suffice.
     """
     settings = task.recipe.training
-    try:
+    with explained_failures(task):
         trainer = _make_trainer(task, callbacks)
         trainer.train(resume_from_checkpoint=str(task.resume_from) if task.resume_from else None)
         state = trainer.state
         is_finished = state.global_step >= state.max_steps
         if is_finished and settings.eval != "never" and task.validation.examples:
             _evaluate_at_end(trainer)
-    except torch.OutOfMemoryError as error:
-        raise UserError(_out_of_memory_text(task)) from error
-    except RuntimeError as error:
-        if "not enough memory" in str(error):
-            raise UserError(_out_of_memory_text(task)) from error
-        if "No space left" in str(error):
-            raise UserError(_disk_full_text(task)) from error
-        raise
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(_disk_full_text(task)) from error
-        raise
     parameters = list(trainer.model.parameters())
     return TrainingOutcome(
         model=trainer.model,
@@ -127,6 +118,22 @@ def train(task: TrainingTask, callbacks: list[TrainerCallback]) -> TrainingOutco
         trainable_parameters=sum(p.numel() for p in parameters if p.requires_grad),
         parameters=int(trainer.model.num_parameters()),
     )
+
+
+@contextmanager
+def explained_failures(task: TrainingTask) -> Iterator[None]:
+    """Turn exhausted memory or disk space into a UserError that says what to change."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(_out_of_memory_text(task)) from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        text = str(error)
+        if "not enough memory" in text:
+            raise UserError(_out_of_memory_text(task)) from error
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+            raise UserError(_disk_full_text(task)) from error
+        raise
 
 
 def last_epoch_loss(history: list[dict[str, Any]], epochs: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -220,6 +221,38 @@ def test_a_cancelled_training_saves_first_and_repeats_no_step(
     assert progress[-1].done == STEPS
     assert_equal(weights(trained[0]), weights(project))
     project.close()
+
+
+def test_a_crash_before_the_adapter_is_saved_repeats_no_step(
+    base: Path,
+    trained: tuple[Project, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with make_project(tmp_path / "p", make_config(base)) as project:
+        with monkeypatch.context() as patch:
+            patch.setattr("peft.PeftModel.save_pretrained", _fail_for("adapter.partial", crash))
+            with pytest.raises(UserError, match="is full"):
+                finetune(project)
+        assert not (project.paths.round_dir(0) / "adapter").exists()
+        summary = finetune(project)
+        assert (summary["resumed_from_step"], summary["steps"]) == (STEPS, STEPS)
+        assert summary["train_loss"] == pytest.approx(trained[1]["train_loss"])
+        assert_equal(weights(trained[0]), weights(project))
+
+
+def _fail_for(name: str, fail: Callable[..., None]) -> Callable[..., Any]:
+    from peft import PeftModel
+
+    save = PeftModel.save_pretrained
+
+    def save_pretrained(self: Any, folder: Any, **settings: Any) -> Any:
+        return fail() if Path(folder).name == name else save(self, folder, **settings)
+
+    return save_pretrained
 
 
 def test_a_finished_training_is_not_done_again_unless_its_recipe_changed(
