@@ -13,7 +13,10 @@ from llamaduo_gui.core.paths import APP_NAME
 from llamaduo_gui.gui.main_window import MainWindow
 from llamaduo_gui.gui.theme.settings import load_appearance
 from llamaduo_gui.gui.theme.theme import apply_theme
+from llamaduo_gui.gui.widgets.chart_base import preload_matplotlib
 from llamaduo_gui.gui.workspace import Workspace
+
+_PRELOAD_MS = 500
 
 
 def make_application() -> QApplication:
@@ -43,6 +46,7 @@ def run_window(project: Path | None = None, *, start_demo: bool = False) -> int:
     workspace = Workspace()
     window = MainWindow(workspace)
     window.show()
+    QTimer.singleShot(_PRELOAD_MS, preload_matplotlib)
     if start_demo:
         QTimer.singleShot(0, lambda: workspace.start_demo(project))
     elif project is not None:

@@ -9,7 +9,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from llamaduo_gui.core.config import PipelineConfig
-from llamaduo_gui.core.errors import ConfigError, UserError
+from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.gui.background import Background
 from llamaduo_gui.gui.dialogs.pipeline_form import PipelineForm
 from llamaduo_gui.gui.theme.tokens import SPACE
@@ -139,8 +139,6 @@ class NewProjectDialog(QDialog):
         task = self._files[0].stem
         if config.task == "untitled":
             config = config.model_copy(update={"task": task})
-        if config.teacher is not None and not config.teacher.model:
-            raise ConfigError("Name the teacher's model.")
         return config
 
     def _finish(self, created: Created) -> None:

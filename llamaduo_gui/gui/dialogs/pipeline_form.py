@@ -6,20 +6,19 @@ from typing import Any
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLineEdit,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from llamaduo_gui.core.config import PipelineConfig, validate_config
+from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.paths import resource
 from llamaduo_gui.gui.theme.tokens import SPACE
-from llamaduo_gui.gui.widgets.buttons import Button, check_box, combo_box
+from llamaduo_gui.gui.widgets.buttons import Button, check_box, combo_box, decimal_box, spin_box
 from llamaduo_gui.gui.widgets.labels import Label
 from llamaduo_gui.providers.registry import all_providers
 
@@ -33,11 +32,12 @@ class ServiceFields(QWidget):
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        self._name = name
         infos = all_providers().values()
         self._provider = combo_box([(i.title, i.name) for i in infos], f"{name}: provider")
         self._model = _line(f"{name}: model", "name of the model")
         self._url = _line(f"{name}: address", "http://localhost:11434/v1")
-        self._rpm = _spin(f"{name}: requests a minute", 0, 1_000_000, 0)
+        self._rpm = spin_box(f"{name}: requests a minute", 0, 1_000_000, 0)
         self._rpm.setSpecialValueText("no limit")
         form = _form(self)
         form.addRow("Provider", self._provider)
@@ -70,7 +70,16 @@ class ServiceFields(QWidget):
         self._update()
 
     def values(self) -> dict[str, Any]:
-        """The settings as `pipeline.yaml` has them."""
+        """The settings as `pipeline.yaml` has them.
+
+        Raises:
+            ConfigError: the model or its address is missing.
+        """
+        if not self._model.text().strip():
+            raise ConfigError(f"{self._name}: name the model.")
+        info = all_providers()[self._provider.currentData()]
+        if info.needs_base_url and not self._url.text().strip():
+            raise ConfigError(f"{self._name}: give the address, such as http://localhost:11434/v1.")
         found = {"provider": self._provider.currentData(), "model": self._model.text().strip()}
         if not self._form.isRowVisible(self._url):
             return {**self._extra, **found, "max_rpm": self._rpm.value() or None}
@@ -93,19 +102,16 @@ class PipelineForm(QWidget):
         self._teacher = ServiceFields("Teacher")
         self._judge = ServiceFields("Judge")
         self._same = check_box("The teacher judges as well", checked=True)
-        self._repeats = _spin("Judgements of each answer", 1, 50, 1)
+        self._repeats = spin_box("Judgements of each answer", 1, 50, 1)
         self._base = _line("Base model", "folder, Hub id or builtin:tiny")
         recipes = sorted(path.stem for path in resource("recipes").glob("*.yaml"))
         self._recipe = combo_box([(name, name) for name in recipes], "Recipe")
         self._recipe.setEditable(True)
-        self._samples = _spin("Samples a prompt", 1, 64, 4)
-        self._tokens = _spin("Longest answer in tokens", 1, 32768, 512)
-        self._pairs = _spin("New pairs a round", 1, 1_000_000, 2000)
-        self._rounds = _spin("Last round", 0, 100, 5)
-        self._margin = QDoubleSpinBox()
-        self._margin.setRange(0.0, 50.0)
-        self._margin.setSuffix(" %")
-        self._margin.setAccessibleName("Margin")
+        self._samples = spin_box("Samples a prompt", 1, 64, 4)
+        self._tokens = spin_box("Longest answer in tokens", 1, 32768, 512)
+        self._pairs = spin_box("New pairs a round", 1, 1_000_000, 2000)
+        self._rounds = spin_box("Last round", 0, 100, 5)
+        self._margin = decimal_box("Margin", 0.0, 50.0, 10.0, decimals=1, suffix=" %")
         self._quant = combo_box([(name, name) for name in _QUANTS], "Quantisation")
         self._build()
         self._same.toggled.connect(self._update)
@@ -226,12 +232,3 @@ def _line(name: str, hint: str) -> QLineEdit:
     line.setAccessibleName(name)
     line.setPlaceholderText(hint)
     return line
-
-
-def _spin(name: str, low: int, high: int, value: int) -> QSpinBox:
-    spin = QSpinBox()
-    spin.setRange(low, high)
-    spin.setValue(value)
-    spin.setGroupSeparatorShown(True)
-    spin.setAccessibleName(name)
-    return spin

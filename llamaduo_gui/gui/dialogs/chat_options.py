@@ -1,0 +1,107 @@
+"""How answers on the Try page are sampled, and under which system prompt."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import (
+    QDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QPlainTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from llamaduo_gui.gui.chat_model import ChatOptions
+from llamaduo_gui.gui.theme.tokens import SPACE
+from llamaduo_gui.gui.widgets.buttons import Button, check_box, decimal_box, spin_box
+from llamaduo_gui.gui.widgets.labels import Label
+
+_WIDTH = 480
+_MAX_TOKENS = 1_000_000
+_MAX_SEED = 2**31 - 1
+_SYSTEM_LINES = 4
+
+
+class ChatOptionsDialog(QDialog):
+    """The settings of the next answers.
+
+    Signals:
+        chosen(ChatOptions): the user pressed Apply.
+    """
+
+    chosen = Signal(object)
+
+    def __init__(
+        self, parent: QWidget | None, options: ChatOptions, *, max_tokens: int = 0
+    ) -> None:
+        """Show `options`; `max_tokens` is the model's context length, 0 if not known."""
+        super().__init__(parent)
+        self.setWindowTitle("How to answer")
+        self.setAccessibleName("How to answer")
+        self.setModal(True)
+        self.setMinimumWidth(_WIDTH)
+        limit = max_tokens or _MAX_TOKENS
+        self.system = QPlainTextEdit(options.system)
+        self.system.setAccessibleName("System prompt")
+        self.system.setTabChangesFocus(True)
+        self.system.setPlaceholderText("None")
+        self.system.setFixedHeight(_SYSTEM_LINES * self.fontMetrics().lineSpacing() + 18)
+        self.temperature = decimal_box("Temperature", 0.0, 2.0, options.temperature)
+        self.max_tokens = spin_box(
+            "Longest answer", 1, limit, min(options.max_new_tokens, limit), suffix=" tokens"
+        )
+        self.seed = spin_box("Seed", 0, _MAX_SEED, options.seed or 0)
+        self.fresh_seed = check_box("another seed for every answer", checked=options.seed is None)
+        self.fresh_seed.toggled.connect(lambda is_on: self.seed.setEnabled(not is_on))
+        self.seed.setEnabled(options.seed is not None)
+        self._build()
+
+    def options(self) -> ChatOptions:
+        """The settings as they stand."""
+        return ChatOptions(
+            system=self.system.toPlainText().strip(),
+            temperature=round(self.temperature.value(), 2),
+            max_new_tokens=self.max_tokens.value(),
+            seed=None if self.fresh_seed.isChecked() else self.seed.value(),
+        )
+
+    def _build(self) -> None:
+        seeds = QHBoxLayout()
+        seeds.setSpacing(SPACE.m)
+        seeds.addWidget(self.seed)
+        seeds.addWidget(self.fresh_seed)
+        seeds.addStretch(1)
+        rows = QFormLayout()
+        rows.setHorizontalSpacing(SPACE.l)
+        rows.setVerticalSpacing(SPACE.s)
+        rows.addRow("System prompt", self.system)
+        rows.addRow("Temperature", self.temperature)
+        rows.addRow("", Label("0 always takes the likeliest token.", "small", tone="text2"))
+        rows.addRow("Longest answer", self.max_tokens)
+        rows.addRow("Seed", seeds)
+        rows.addRow(
+            "",
+            Label("The same seed and prompt give the same answer.", "small", tone="text2"),
+        )
+        self.apply_button = Button("Apply", "primary")
+        self.apply_button.setDefault(True)
+        self.apply_button.clicked.connect(self._apply)
+        cancel = Button("Cancel")
+        cancel.clicked.connect(self.reject)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(SPACE.s)
+        buttons.addStretch(1)
+        buttons.addWidget(cancel)
+        buttons.addWidget(self.apply_button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(SPACE.xl, SPACE.xl, SPACE.xl, SPACE.l)
+        column.setSpacing(SPACE.m)
+        column.addWidget(Label("How to answer", "verdict"))
+        column.addLayout(rows)
+        column.addSpacing(SPACE.s)
+        column.addLayout(buttons)
+
+    def _apply(self) -> None:
+        self.chosen.emit(self.options())
+        self.accept()
