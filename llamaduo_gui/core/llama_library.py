@@ -38,8 +38,8 @@ _listeners: list[Callable[[str], None]] = []
 def load_library() -> Any:
     """The `llama_cpp` package, with its log sent to Python's logging instead of to the terminal.
 
-    llama.cpp's chatter becomes debug lines; its warnings are debug lines too, since they are meant
-    for its developers; errors stay errors. They are kept for `complaint`.
+    All of it becomes debug lines. Errors too: those that matter are raised by whoever called, with
+    `complaint` as the cause, and the others are what llama.cpp says when it is told to stop.
 
     Raises:
         UserError: the package is not installed or cannot be loaded.
@@ -106,7 +106,7 @@ def _receive(level: int, text: bytes, _data: object) -> None:
         _errors.append(line)
     for listener in tuple(_listeners):
         listener(line)
-    logger.log(logging.ERROR if level == _ERROR else logging.DEBUG, "%s", line)
+    logger.debug("%s", line)
 
 
 class LlamaModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import gguf
@@ -137,12 +136,11 @@ def test_a_failed_quantisation_says_why(tmp_path: Path, llama_folder: Path) -> N
 
 
 def test_a_gguf_that_llama_cpp_refuses_gets_one_sentence(
-    llama_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    llama_folder: Path, tmp_path: Path
 ) -> None:
     path = write_test_gguf(llama_folder, tmp_path / "m.gguf")
     path.write_bytes(path.read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.1.ffn_xx.weight"))
-    refused = pytest.raises(UserError, match=r"cannot load m\.gguf: .*ffn_up")
-    with caplog.at_level(logging.CRITICAL, "llama.cpp"), refused:
+    with pytest.raises(UserError, match=r"cannot load m\.gguf: .*ffn_up"):
         LlamaModel(path)
 
 
