@@ -35,12 +35,15 @@ def make_backend(
     base = resolve_base_model(config.student.base_model, config.student.revision)
     if kind is ModelKind.BASE:
         return TransformersBackend.load(base)
-    adapter = project.artifacts.latest("adapter", round_number)
-    if adapter is not None:
-        return TransformersBackend.load(base, project.artifacts.absolute(adapter))
-    model = project.artifacts.latest("model", round_number)
-    if model is not None:
-        return TransformersBackend.load(project.artifacts.absolute(model))
+    student = latest_student(project, round_number)
+    if student is not None:
+        folder = project.artifacts.absolute(student)
+        is_adapter = student.kind == "adapter"
+        return (
+            TransformersBackend.load(base, folder)
+            if is_adapter
+            else TransformersBackend.load(folder)
+        )
     raise UserError(f"Round {round_number} has no trained student yet; fine-tune first.")
 
 
@@ -55,3 +58,10 @@ def find_gguf(
         and (quant is None or row.meta.get("quant") == quant)
     ]
     return max(found, key=lambda row: (row.created_at, row.id), default=None)
+
+
+def latest_student(project: Project, round_number: int | None) -> ArtifactRow | None:
+    """The newest adapter or fully trained model of a round; the recipe may have changed."""
+    found = [project.artifacts.latest(kind, round_number) for kind in ("adapter", "model")]
+    rows = [row for row in found if row is not None]
+    return max(rows, key=lambda row: (row.created_at, row.id), default=None)

@@ -32,6 +32,7 @@ def unnamed_focusables(root: QWidget) -> list[str]:
         f"{type(widget).__name__} {widget.objectName()}".strip()
         for widget in everything_in(root)
         if widget.focusPolicy() != Qt.FocusPolicy.NoFocus
+        and widget.isVisibleTo(root)
         and not _is_part_of_control(widget)
         and not _name(widget)
     ]

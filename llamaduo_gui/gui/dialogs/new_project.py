@@ -100,6 +100,10 @@ class NewProjectDialog(QDialog):
         """Choose where the project goes."""
         self._folder.setText(str(folder))
 
+    def message(self) -> str:
+        """The problem shown above the form, or an empty text."""
+        return self._banner.text() if self._banner.isVisible() else ""
+
     def _choose_files(self) -> None:
         dialog = QFileDialog(self, "Coverage files")
         dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)

@@ -65,6 +65,14 @@ class SettingsPage(WorkspacePage):
         self.background.run("keys", self._read_keys, self._show_keys, self._show_error)
         self.background.run("gpu", describe_gpu, self._gpu.setText)
 
+    def key_field(self, provider: str) -> KeyField:
+        """The field for the key of one provider; KeyError if it needs none."""
+        return self._fields[provider]
+
+    def choose_theme(self, mode: str) -> None:
+        """Switch to `system`, `light` or `dark`."""
+        self._mode.button(mode).click()
+
     def _build_keys(self) -> Card:
         from llamaduo_gui.providers.registry import all_providers
 

@@ -98,6 +98,10 @@ class KeyField(QWidget):
         self._field.clear()
         self._show.setChecked(False)
 
+    def source_text(self) -> str:
+        """Where the key in use comes from, as shown."""
+        return self._source.text()
+
     def field(self) -> QLineEdit:
         """The field itself, for focus and tab order."""
         return self._field
