@@ -375,7 +375,7 @@ class _Writer:
 def _choose(logits: Float32, random: np.random.Generator, settings: ChatSettings) -> int:
     (token,) = choose_tokens(
         logits,
-        [random.random()],
+        [random],
         temperature=settings.temperature,
         top_p=settings.top_p,
         top_k=settings.top_k,

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from llamaduo_gui.core.errors import LlamaDuoError
 from llamaduo_gui.core.llama_library import LlamaModel
 from llamaduo_gui.core.types import Message
 from llamaduo_gui.inference.base import Generation, GenerationSettings, OnResult, PromptJob
 from llamaduo_gui.inference.chat_template import ChatTemplate
 from llamaduo_gui.inference.llama_context import Entry, Float32, LlamaContext
-from llamaduo_gui.inference.token_choice import Float64, choose_tokens, draw_uniforms
+from llamaduo_gui.inference.token_choice import choose_tokens
 
 SLOTS = 8
 # Context lengths are rounded up, so that nearly every call can use the context of the one before.
@@ -38,14 +40,9 @@ class _Answer:
 
     job: PromptJob
     prompt: _Prompt
-    uniforms: Float64
+    generator: np.random.Generator
     started: float
     tokens: list[int] = field(default_factory=list)
-
-    @property
-    def next_uniform(self) -> float:
-        """The random number that decides the next token."""
-        return float(self.uniforms[len(self.tokens)])
 
 
 @dataclass(slots=True)
@@ -200,8 +197,8 @@ class LlamaCppBackend:
         Returns:
             Logits of the answer's first token (1, vocabulary).
         """
-        uniforms = draw_uniforms(job.seed, prompt.limit)
-        slot.answer = _Answer(job, prompt, uniforms, started=time.monotonic())
+        generator = np.random.default_rng(job.seed)
+        slot.answer = _Answer(job, prompt, generator, started=time.monotonic())
         source = next((item for item in slots if item.prompt is prompt), None)
         if source is None or prompt.logits is None:
             context.forget(slot.index)
@@ -241,7 +238,7 @@ class LlamaCppBackend:
         answers = [slot.answer for slot in slots if slot.answer is not None]
         tokens = choose_tokens(
             logits,
-            [answer.next_uniform for answer in answers],
+            [answer.generator for answer in answers],
             temperature=settings.temperature,
             top_p=settings.top_p,
         )
