@@ -306,7 +306,10 @@ def _response_score(run: RunRow, row: RecordRow, sample: int) -> float:
     kind = ModelKind(run.label)
     level = _TUNED_LEVELS[run.round or 0] if kind is ModelKind.TUNED else _LEVELS[kind]
     difficulty = random.Random(row.record.prompt_id).gauss(0, 6)
-    luck = random.Random(f"{run.key}:{row.id}:{sample}").gauss(0, 14 if level < 60 else 7)
+    draw = random.Random(f"{run.key}:{row.id}:{sample}")
+    luck = draw.gauss(0, 14 if level < 60 else 7)
+    if draw.random() < 0.02:
+        luck -= 38
     return float(_clamp(level + difficulty + luck))
 
 

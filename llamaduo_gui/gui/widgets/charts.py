@@ -92,9 +92,13 @@ class CoverageCurveChart(ChartView):
         super().__init__(self._coverage, name, "The curves appear when responses are judged.")
 
     def set_data(
-        self, curves: Iterable[CoverageCurve], marks: Sequence[float] = (50.0, 70.0)
+        self,
+        curves: Iterable[CoverageCurve],
+        marks: Sequence[float] = (50.0, 70.0),
+        start: float = 0.0,
     ) -> None:
-        """Show these curves and vertical marks."""
+        """Show these curves from the threshold `start` on, and vertical marks."""
         self._coverage.curves = list(curves)
+        self._coverage.start = start
         self._coverage.marks = tuple(marks)
         self.refresh()

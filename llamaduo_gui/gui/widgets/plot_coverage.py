@@ -43,6 +43,7 @@ class CoveragePlot:
 
     curves: list[CoverageCurve] = field(default_factory=list)
     marks: tuple[float, ...] = (50.0, 70.0)
+    start: float = 0.0
 
     def has_data(self) -> bool:
         """Whether a curve has points."""
@@ -53,7 +54,7 @@ class CoveragePlot:
         axes = figure.add_subplot()
         curves = [curve for curve in self.curves if len(curve.thresholds)]
         thresholds = [threshold for curve in curves for threshold in curve.thresholds]
-        axes.set_xlim(min(thresholds), max(thresholds))
+        axes.set_xlim(max(self.start, min(thresholds)), max(thresholds))
         axes.set_ylim(0, 102)
         axes.set_xlabel("Score threshold t")
         percent_ticks(axes, 0, 102)
