@@ -89,6 +89,10 @@ class Metric(StrEnum):
     SIMILARITY = "similarity"
 
 
+# Name of the score that is the mean over all judges, beside the names of the judges.
+POOLED = "pooled"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation."""

@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llamaduo_gui.core.types import POOLED
 from llamaduo_gui.evaluation.results import JudgedModel, final_model
-from llamaduo_gui.evaluation.scores import POOLED, ScoredResponse, records_of_run
+from llamaduo_gui.evaluation.scores import ScoredResponse, records_of_run
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import CandidateRow, JudgementRow
 

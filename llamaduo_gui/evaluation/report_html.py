@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from llamaduo_gui.core.paths import resource
-from llamaduo_gui.core.types import Metric
+from llamaduo_gui.core.types import POOLED, Metric
 from llamaduo_gui.evaluation.report_charts import (
     coverage_chart,
     interval_strip,
@@ -19,7 +19,6 @@ from llamaduo_gui.evaluation.report_charts import (
     round_mark,
 )
 from llamaduo_gui.evaluation.report_responses import responses_section
-from llamaduo_gui.evaluation.scores import POOLED
 
 _COLUMNS = (
     ("mean", "Mean"),

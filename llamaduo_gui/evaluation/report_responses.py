@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from llamaduo_gui.core.types import Metric
+from llamaduo_gui.core.types import POOLED, Metric
 from llamaduo_gui.evaluation.report_charts import legend_mark
-from llamaduo_gui.evaluation.scores import POOLED
 
 _LOW_SCORE = 50
 _LONGEST_LINE = 110

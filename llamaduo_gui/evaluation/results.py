@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llamaduo_gui.core.config import PipelineConfig
-from llamaduo_gui.core.types import Metric, ModelKind, Split, Stage
+from llamaduo_gui.core.types import POOLED, Metric, ModelKind, Split, Stage
 from llamaduo_gui.evaluation.score_table import ScoreRow
-from llamaduo_gui.evaluation.scores import POOLED, JudgeReport, RunScores, load_scores
+from llamaduo_gui.evaluation.scores import JudgeReport, RunScores, load_scores
 from llamaduo_gui.evaluation.statistics import PromptScores, p_match, summarize
 from llamaduo_gui.evaluation.verdict import Verdict, gather, judge_match
 from llamaduo_gui.store.project import Project

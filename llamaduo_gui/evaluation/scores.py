@@ -10,12 +10,10 @@ from statistics import fmean
 
 import numpy as np
 
-from llamaduo_gui.core.types import Metric, Split
+from llamaduo_gui.core.types import POOLED, Metric, Split
 from llamaduo_gui.evaluation.bootstrap import FloatArray
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import JudgementRow, RecordRow
-
-POOLED = "pooled"
 
 MetricValues = Mapping[Metric, float | None]
 

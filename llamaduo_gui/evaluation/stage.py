@@ -11,9 +11,9 @@ from typing import Any
 from llamaduo_gui.core.config import JudgeConfig, PipelineConfig
 from llamaduo_gui.core.errors import ConfigError, JobCancelledError
 from llamaduo_gui.core.job import JobContext, ProgressMeter
-from llamaduo_gui.core.types import Metric, ModelKind, Record
+from llamaduo_gui.core.types import POOLED, Metric, ModelKind, Record
 from llamaduo_gui.evaluation.judges import judge_request, parse_judgement
-from llamaduo_gui.evaluation.scores import POOLED, load_scores, records_of_run
+from llamaduo_gui.evaluation.scores import load_scores, records_of_run
 from llamaduo_gui.evaluation.statistics import summarize
 from llamaduo_gui.providers.base import ChatRequest
 from llamaduo_gui.providers.engine import RequestEngine
