@@ -80,6 +80,8 @@ class MainWindow(QMainWindow):
             return
         self._settings.setValue("geometry", self.saveGeometry())
         self._settings.setValue("page", self.current_key)
+        for page in self._pages.values():
+            page.shutdown()
         self.workspace.close_project()
         event.accept()
 

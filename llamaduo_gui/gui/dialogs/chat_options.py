@@ -52,7 +52,7 @@ class ChatOptionsDialog(QDialog):
             "Longest answer", 1, limit, min(options.max_new_tokens, limit), suffix=" tokens"
         )
         self.seed = spin_box("Seed", 0, _MAX_SEED, options.seed or 0)
-        self.fresh_seed = check_box("another seed for every answer", checked=options.seed is None)
+        self.fresh_seed = check_box("Another seed for every answer", checked=options.seed is None)
         self.fresh_seed.toggled.connect(lambda is_on: self.seed.setEnabled(not is_on))
         self.seed.setEnabled(options.seed is not None)
         self._build()
@@ -67,23 +67,16 @@ class ChatOptionsDialog(QDialog):
         )
 
     def _build(self) -> None:
-        seeds = QHBoxLayout()
-        seeds.setSpacing(SPACE.m)
-        seeds.addWidget(self.seed)
-        seeds.addWidget(self.fresh_seed)
-        seeds.addStretch(1)
         rows = QFormLayout()
         rows.setHorizontalSpacing(SPACE.l)
         rows.setVerticalSpacing(SPACE.s)
         rows.addRow("System prompt", self.system)
         rows.addRow("Temperature", self.temperature)
-        rows.addRow("", Label("0 always takes the likeliest token.", "small", tone="text2"))
+        rows.addRow("", _note("0 always takes the likeliest token."))
         rows.addRow("Longest answer", self.max_tokens)
-        rows.addRow("Seed", seeds)
-        rows.addRow(
-            "",
-            Label("The same seed and prompt give the same answer.", "small", tone="text2"),
-        )
+        rows.addRow("Seed", self.seed)
+        rows.addRow("", _note("The same seed repeats an answer."))
+        rows.addRow("", self.fresh_seed)
         self.apply_button = Button("Apply", "primary")
         self.apply_button.setDefault(True)
         self.apply_button.clicked.connect(self._apply)
@@ -105,3 +98,7 @@ class ChatOptionsDialog(QDialog):
     def _apply(self) -> None:
         self.chosen.emit(self.options())
         self.accept()
+
+
+def _note(text: str) -> Label:
+    return Label(text, "small", tone="text2")

@@ -42,3 +42,4 @@ class LogDialog(QDialog):
         column.addWidget(card, 1)
         column.addLayout(buttons)
         self.view.extend(lines)
+        close.setFocus()

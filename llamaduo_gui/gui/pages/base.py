@@ -75,6 +75,9 @@ class WorkspacePage(Page):
     def escape(self) -> None:
         """What Esc does on this page."""
 
+    def shutdown(self) -> None:
+        """The window closes: end what the page has running outside the project's job."""
+
     def showEvent(self, event: QShowEvent) -> None:
         """Take the project on first showing and refresh if something changed while hidden."""
         super().showEvent(event)

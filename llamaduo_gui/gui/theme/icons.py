@@ -17,7 +17,6 @@ RATIOS = (1.0, 1.5, 2.0, 3.0)
 DEFAULT_SIZE = 16
 _NAME_PROPERTY = "themeIconName"
 _TOKEN_PROPERTY = "themeIconToken"
-_DISABLED_OPACITY = 0.45
 
 
 @cache
@@ -41,13 +40,12 @@ def tinted_svg(name: str, hex_color: str) -> bytes:
 
 
 @lru_cache(maxsize=2048)
-def _pixmap(name: str, hex_color: str, size: int, ratio: float, opacity: float = 1.0) -> QPixmap:
+def _pixmap(name: str, hex_color: str, size: int, ratio: float) -> QPixmap:
     renderer = QSvgRenderer(QByteArray(tinted_svg(name, hex_color)))
     pixels = round(size * ratio)
     image = QPixmap(pixels, pixels)
     image.fill(Qt.GlobalColor.transparent)
     painter = QPainter(image)
-    painter.setOpacity(opacity)
     renderer.render(painter, QRectF(0, 0, pixels, pixels))
     painter.end()
     image.setDevicePixelRatio(ratio)
@@ -62,18 +60,21 @@ def pixmap(
 
 
 @lru_cache(maxsize=512)
-def _icon(name: str, hex_color: str, size: int) -> QIcon:
+def _icon(name: str, hex_color: str, off_color: str, size: int) -> QIcon:
     made = QIcon()
     for ratio in RATIOS:
         made.addPixmap(_pixmap(name, hex_color, size, ratio))
-        faded = _pixmap(name, hex_color, size, ratio, _DISABLED_OPACITY)
-        made.addPixmap(faded, QIcon.Mode.Disabled)
+        made.addPixmap(_pixmap(name, off_color, size, ratio), QIcon.Mode.Disabled)
     return made
 
 
 def icon(name: str, token: str = "text2", size: int = DEFAULT_SIZE) -> QIcon:
-    """An icon in a token's colour of the theme in force; use `set_icon` to follow the theme."""
-    return _icon(name, current_tokens().get(token), size)
+    """An icon in a token's colour of the theme in force; use `set_icon` to follow the theme.
+
+    On a disabled button it has the colour of the disabled text.
+    """
+    tokens = current_tokens()
+    return _icon(name, tokens.get(token), tokens.get("text3"), size)
 
 
 def set_icon(target: QAbstractButton | QAction, name: str, token: str = "text2") -> None:
