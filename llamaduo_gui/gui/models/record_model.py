@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, Signal
 
@@ -18,8 +18,10 @@ from llamaduo_gui.gui.models.data_view import (
 )
 from llamaduo_gui.gui.models.text_lines import one_line
 from llamaduo_gui.gui.theme.theme import color
-from llamaduo_gui.store.records import SortKey
 from llamaduo_gui.store.rows import RecordRow
+
+if TYPE_CHECKING:
+    from llamaduo_gui.store.records import SortKey
 
 PAGE_ROWS = 100
 MAX_PAGES = 80

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.types import RunStatus, Stage
-from llamaduo_gui.evaluation.report import build_report
-from llamaduo_gui.evaluation.report_html import render_report
-from llamaduo_gui.evaluation.stage_report import write_score_table
-from llamaduo_gui.store.project import Project
+
+if TYPE_CHECKING:
+    from llamaduo_gui.store.project import Project
 
 
 def export_report(project: Project, path: Path) -> list[Path]:
@@ -25,6 +25,10 @@ def export_report(project: Project, path: Path) -> list[Path]:
     Raises:
         UserError: a file could not be written.
     """
+    from llamaduo_gui.evaluation.report import build_report
+    from llamaduo_gui.evaluation.report_html import render_report
+    from llamaduo_gui.evaluation.stage_report import write_score_table
+
     page = path if path.suffix.lower() in (".html", ".htm") else path.with_name(f"{path.name}.html")
     table = page.with_suffix(".csv")
     temporary = page.with_name(f"{page.name}.new")

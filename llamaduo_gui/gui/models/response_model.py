@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt
 
-from llamaduo_gui.gui.models.response_view import ResponseList, ResponseRow
 from llamaduo_gui.gui.theme.fonts import mono_font, ui_font
 from llamaduo_gui.gui.theme.theme import color
 from llamaduo_gui.gui.theme.tokens import MEDIUM, REGULAR, SEMIBOLD
 from llamaduo_gui.gui.widgets.wording import format_number
+
+if TYPE_CHECKING:
+    from llamaduo_gui.gui.models.response_view import ResponseList, ResponseRow
 
 COLUMNS = ("Id", "Prompt", "Precision", "Similarity")
 LOW_SCORE = 50.0

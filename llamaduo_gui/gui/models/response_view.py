@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from llamaduo_gui.core.types import Message, Metric
-from llamaduo_gui.evaluation.results import JudgedModel
-from llamaduo_gui.evaluation.scores import ScoredResponse
+from llamaduo_gui.core.types import Metric
 from llamaduo_gui.gui.models.text_lines import short_id
 from llamaduo_gui.gui.widgets.judge_card import JudgeNote, JudgeReply
-from llamaduo_gui.gui.widgets.text_diff import Diff, compare
-from llamaduo_gui.store.project import Project
-from llamaduo_gui.store.rows import CandidateRow, JudgementRow
+from llamaduo_gui.gui.widgets.text_diff import compare
+
+if TYPE_CHECKING:
+    from llamaduo_gui.core.types import Message
+    from llamaduo_gui.evaluation.results import JudgedModel
+    from llamaduo_gui.evaluation.scores import ScoredResponse
+    from llamaduo_gui.gui.widgets.text_diff import Diff
+    from llamaduo_gui.store.project import Project
+    from llamaduo_gui.store.rows import CandidateRow, JudgementRow
 
 Order = Literal["lowest", "highest", "unscored"]
 
@@ -56,6 +60,12 @@ class ResponseDetail:
     def judges(self) -> list[str]:
         """Who judged it, in order."""
         return list(self.notes)
+
+    @property
+    def unscored_judge(self) -> str:
+        """The judge to ask why a response is unscored; empty if every judge has scored it."""
+        notes = self.notes.items()
+        return next((judge for judge, own in notes if any(n.mean is None for n in own)), "")
 
     @property
     def facts(self) -> str:

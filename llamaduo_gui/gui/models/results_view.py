@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from llamaduo_gui.core.config import PipelineConfig
-from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
-from llamaduo_gui.evaluation.results import (
-    JudgedModel,
-    describe_counts,
-    final_model,
-    final_verdict,
-    judged_models,
-    judges_of,
-)
-from llamaduo_gui.evaluation.scores import POOLED
-from llamaduo_gui.evaluation.verdict import caveats
+from llamaduo_gui.core.types import POOLED, ModelKind, RunStatus, Split, Stage
 from llamaduo_gui.gui.models.data_view import last_question
 from llamaduo_gui.gui.models.text_lines import one_line, shared_beginning
-from llamaduo_gui.store.project import Project
-from llamaduo_gui.store.rows import RunRow
+
+if TYPE_CHECKING:
+    from llamaduo_gui.core.config import PipelineConfig
+    from llamaduo_gui.evaluation.results import JudgedModel
+    from llamaduo_gui.store.project import Project
+    from llamaduo_gui.store.rows import RunRow
 
 _SPLITS = (Split.TEST, Split.VALIDATION)
 
@@ -69,6 +62,8 @@ class SplitResults:
     @property
     def final_key(self) -> str:
         """Key of the model the verdict is about; the first model's without one."""
+        from llamaduo_gui.evaluation.results import final_model
+
         chosen = final_model(self.models)
         return chosen.key if chosen else self.models[0].key
 
@@ -91,6 +86,8 @@ def read_results(project: Project, wanted: Split | None) -> ResultsView:
 
     Takes 0.7 s for 4,000 responses with 24,000 judgements: not for the GUI thread.
     """
+    from llamaduo_gui.evaluation.results import judged_models
+
     runs = project.runs.all()
     answered = {run.split for run in runs if run.stage is Stage.INFER and run.attempts}
     splits = tuple(split for split in _SPLITS if split in answered)
@@ -117,6 +114,12 @@ def display_name(model: JudgedModel, models: Sequence[JudgedModel]) -> str:
     return model.title.replace("Tuned adapter", "Tuned")
 
 
+def short_name(model: JudgedModel) -> str:
+    """A model in a word or two, where the table beside says the rest."""
+    words = {ModelKind.SERVICE: "Service", ModelKind.BASE: "Base", ModelKind.GGUF: "GGUF"}
+    return words.get(model.kind, f"Tuned, round {model.round}")
+
+
 def judge_label(judge: str, judges: Sequence[str]) -> str:
     """A judge without its provider, where that is enough to tell the judges apart."""
     short = [name.partition(":")[2] or name for name in judges]
@@ -127,6 +130,8 @@ def judge_label(judge: str, judges: Sequence[str]) -> str:
 def _read_split(
     project: Project, split: Split, models: list[JudgedModel], runs: Sequence[RunRow]
 ) -> SplitResults:
+    from llamaduo_gui.evaluation.results import judges_of
+
     config = project.config
     rows = project.records.by_split(split)
     questions = {row.id: last_question(row.record) for row in rows}
@@ -160,6 +165,9 @@ def _waiting(models: Sequence[JudgedModel], runs: Sequence[RunRow], split: Split
 
 
 def _headline(models: Sequence[JudgedModel], config: PipelineConfig) -> Headline:
+    from llamaduo_gui.evaluation.results import describe_counts, final_model, final_verdict
+    from llamaduo_gui.evaluation.verdict import caveats
+
     verdict = final_verdict(models, config)
     chosen = final_model(models)
     counts = describe_counts(chosen) if chosen else ""
@@ -181,11 +189,10 @@ def _open_headline(
     is_running = any(run.status is RunStatus.RUNNING for run in runs)
     parts = []
     for model in models:
-        judged = sum(POOLED in response.scores for response in model.scores.responses)
+        responses = model.scores.responses
+        judged = sum(POOLED in response.scores for response in responses)
         if model.key in waiting:
-            parts.append(
-                f"{display_name(model, models)}: {judged:,} of {len(model.scores.responses):,}"
-            )
+            parts.append(f"{display_name(model, models)} {judged:,} of {len(responses):,}")
     so_far = f"Responses judged so far: {', '.join(parts)}." if parts else "The GGUF comes next."
     total = sum(report.judgements for model in models for report in model.scores.reports)
     unscored = sum(model.scores.n_unscored for model in models)

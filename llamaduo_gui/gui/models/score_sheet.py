@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llamaduo_gui.core.config import DecisionConfig
 from llamaduo_gui.core.types import Metric, ModelKind
-from llamaduo_gui.evaluation.report import CURVE_THRESHOLDS
-from llamaduo_gui.evaluation.results import JudgedModel, score_cell
-from llamaduo_gui.evaluation.statistics import coverage_curve
 from llamaduo_gui.gui.models.migrate_view import to_interval
-from llamaduo_gui.gui.models.results_view import SplitResults, display_name
+from llamaduo_gui.gui.models.results_view import display_name
 from llamaduo_gui.gui.widgets.charts import CoverageCurve
 from llamaduo_gui.gui.widgets.score_table import ScoreColumn, ScoreRow
 from llamaduo_gui.gui.widgets.wording import Interval
+
+if TYPE_CHECKING:
+    from llamaduo_gui.core.config import DecisionConfig
+    from llamaduo_gui.evaluation.results import JudgedModel
+    from llamaduo_gui.gui.models.results_view import SplitResults
 
 Cell = Mapping[str, Any]
 _FLAT = 97.0
@@ -42,6 +43,10 @@ def make_sheet(results: SplitResults, metric: Metric, judge: str) -> ScoreSheet:
 
     0.1 s for four models, so not for the GUI thread.
     """
+    from llamaduo_gui.evaluation.report import CURVE_THRESHOLDS
+    from llamaduo_gui.evaluation.results import score_cell
+    from llamaduo_gui.evaluation.statistics import coverage_curve
+
     config = results.config
     options = {"resamples": config.decision.resamples, "seed": config.seed}
     cells = [

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSignalBlocker, Qt, QTimer, QUrl
 from PySide6.QtGui import QDesktopServices, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QFileDialog, QWidget
 
-from llamaduo_gui.core.types import Metric, Split
-from llamaduo_gui.evaluation.results import JudgedModel
-from llamaduo_gui.evaluation.scores import POOLED
+from llamaduo_gui.core.types import POOLED, Metric, Split
 from llamaduo_gui.gui.models.report_export import export_report
 from llamaduo_gui.gui.models.results_view import (
-    ResultsView,
-    SplitResults,
     display_name,
     judge_label,
     read_results,
 )
-from llamaduo_gui.gui.models.score_sheet import ScoreSheet, make_sheet
+from llamaduo_gui.gui.models.score_sheet import make_sheet
 from llamaduo_gui.gui.pages.base import PageInfo, WorkspacePage
 from llamaduo_gui.gui.panels.responses_card import ResponsesCard
 from llamaduo_gui.gui.panels.score_column import ScoreColumn
 from llamaduo_gui.gui.panels.verdict_card import VerdictCard
-from llamaduo_gui.gui.session import ProjectSession
 from llamaduo_gui.gui.theme.fonts import scaled
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button, combo_box
 from llamaduo_gui.gui.widgets.empty_state import EmptyState
 from llamaduo_gui.gui.widgets.message_banner import MessageBanner
 from llamaduo_gui.gui.widgets.segmented import SegmentedControl
-from llamaduo_gui.gui.workspace import Workspace
+
+if TYPE_CHECKING:
+    from llamaduo_gui.evaluation.results import JudgedModel
+    from llamaduo_gui.gui.models.results_view import (
+        ResultsView,
+        SplitResults,
+    )
+    from llamaduo_gui.gui.models.score_sheet import ScoreSheet
+    from llamaduo_gui.gui.session import ProjectSession
+    from llamaduo_gui.gui.workspace import Workspace
 
 # Judgements arrive three times a second; reading them all takes up to a second.
 _REFRESH_MS = 1500

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
-from llamaduo_gui.core.types import Message, Origin, RecordStatus
-from llamaduo_gui.gui.models.data_view import RecordDetail, last_question, status_text
+from llamaduo_gui.core.types import Origin, RecordStatus
+from llamaduo_gui.gui.models.data_view import last_question, status_text
 from llamaduo_gui.gui.models.text_lines import is_code
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.card import Card
@@ -14,7 +16,11 @@ from llamaduo_gui.gui.widgets.flow_text import FlowText
 from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label, Separator
 from llamaduo_gui.gui.widgets.page import scroll_area
 from llamaduo_gui.gui.widgets.pill import Pill
-from llamaduo_gui.store.rows import RecordRow
+
+if TYPE_CHECKING:
+    from llamaduo_gui.core.types import Message
+    from llamaduo_gui.gui.models.data_view import RecordDetail
+    from llamaduo_gui.store.rows import RecordRow
 
 _ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
 

@@ -101,11 +101,11 @@ class ResponsePicker(QWidget):
         self.table.setCurrentIndex(self.model.index(row or 0, 1))
 
     def place_text(self) -> str:
-        """Which row of how many is open, as in `12 of 400`."""
+        """Which row of how many is open, as in `12 of 400`, or of those found."""
         rows = self.model.rowCount()
         row = self.table.currentIndex().row()
         place = f"{row + 1:,} of {rows:,}" if row >= 0 else f"{rows:,}"
-        return place if rows == self._total else f"{place}, {self._total:,} in all"
+        return place if rows == self._total else f"{place} found"
 
     def step(self, by: int) -> None:
         """Open the next (1) or previous (-1) response."""

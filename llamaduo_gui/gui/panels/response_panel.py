@@ -74,7 +74,9 @@ class ResponsePanel(QWidget):
         """Show a response; `judge` is whose words to show, if it judged this one."""
         old = self._detail
         self._detail = detail
-        self.prompt.set_text(_prompt_text(detail.prompt_turns), detail.facts)
+        self.prompt.set_text(
+            _prompt_text(detail.prompt_turns), detail.facts, _question(detail.prompt_turns)
+        )
         self._offer_judges(detail.judges, judge or self.judge.currentData())
         self._show_notes()
         self.comparison.show_detail(detail)
@@ -116,7 +118,7 @@ class FoldedText(QWidget):
 
     def __init__(self, title: str) -> None:
         super().__init__()
-        self._full = ""
+        self._full = self._short = ""
         self._note = ElidedLabel("", "small", tone="text2")
         self._text = FlowText(title)
         self.more = Button("Show all", "quiet", name=f"Show all of the {title.lower()}")
@@ -134,11 +136,14 @@ class FoldedText(QWidget):
         column.addLayout(head)
         column.addWidget(self._text)
 
-    def set_text(self, text: str, note: str = "") -> None:
-        """Show another text, folded if it is long, and a note beside the heading."""
-        self._full = text
+    def set_text(self, text: str, note: str = "", gist: str = "") -> None:
+        """Show another text, folded if it is long, and a note beside the heading.
+
+        `gist` is the part to show while folded, its beginning by default.
+        """
+        self._full, self._short = text, _folded(gist or text)
         self._note.setText(note)
-        self.more.setVisible(_folded(text) != text)
+        self.more.setVisible(self._short != text)
         self.more.setChecked(False)
         self._fold(is_open=False)
 
@@ -147,7 +152,7 @@ class FoldedText(QWidget):
         return self._text.toPlainText()
 
     def _fold(self, is_open: bool) -> None:
-        self._text.set_text(self._full if is_open else _folded(self._full))
+        self._text.set_text(self._full if is_open else self._short)
         self.more.setText("Show less" if is_open else "Show all")
 
 
@@ -222,6 +227,12 @@ def _folded(text: str) -> str:
     if len(text) - len(short) < _FOLDED_LETTERS // 4 and len(lines) <= _FOLDED_LINES + 1:
         return text
     return f"{short} \u2026"
+
+
+def _question(turns: Sequence[Message]) -> str:
+    """The last user turn: what the response answers."""
+    asked = [turn.content for turn in turns if turn.role == "user"]
+    return asked[-1] if asked else turns[-1].content
 
 
 def _prompt_text(turns: Sequence[Message]) -> str:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QBoxLayout, QSizePolicy
 
-from llamaduo_gui.core.types import Metric
-from llamaduo_gui.evaluation.results import JudgedModel
-from llamaduo_gui.evaluation.scores import POOLED
+from llamaduo_gui.core.types import POOLED, Metric
 from llamaduo_gui.gui.background import Background
 from llamaduo_gui.gui.models.response_view import (
-    ResponseDetail,
-    ResponseList,
     list_responses,
     read_response,
     read_search_texts,
     search_texts,
 )
-from llamaduo_gui.gui.models.results_view import SplitResults, display_name
+from llamaduo_gui.gui.models.results_view import display_name
 from llamaduo_gui.gui.panels.response_list import ResponsePicker
 from llamaduo_gui.gui.panels.response_panel import ResponsePanel
 from llamaduo_gui.gui.theme.fonts import scaled
@@ -25,7 +23,15 @@ from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import IconButton
 from llamaduo_gui.gui.widgets.card import Card
 from llamaduo_gui.gui.widgets.labels import Separator
-from llamaduo_gui.store.project import Project
+
+if TYPE_CHECKING:
+    from llamaduo_gui.evaluation.results import JudgedModel
+    from llamaduo_gui.gui.models.response_view import (
+        ResponseDetail,
+        ResponseList,
+    )
+    from llamaduo_gui.gui.models.results_view import SplitResults
+    from llamaduo_gui.store.project import Project
 
 _WIDE_HEIGHT = 430
 
@@ -125,9 +131,8 @@ class ResponsesCard(Card):
         self._show_place()
 
     def _show_place(self) -> None:
-        if self._model is not None and self._results is not None:
-            name = display_name(self._model, self._results.models)
-            self.set_subtitle(f"{name} \u00b7 {self.picker.place_text()}")
+        if self._model is not None:
+            self.set_subtitle(f"{short_name(self._model)} \u00b7 {self.picker.place_text()}")
         row, count = self.picker.table.currentIndex().row(), self.picker.model.rowCount()
         self.previous.setEnabled(row > 0)
         self.next.setEnabled(row < count - 1)
@@ -148,4 +153,5 @@ class ResponsesCard(Card):
 
     def _show_response(self, detail: ResponseDetail | None) -> None:
         if detail is not None:
-            self.panel.show_detail(detail, "" if self._judge == POOLED else self._judge)
+            pinned = "" if self._judge == POOLED else self._judge
+            self.panel.show_detail(detail, pinned or detail.unscored_judge)

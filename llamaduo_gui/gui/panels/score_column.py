@@ -14,6 +14,8 @@ from llamaduo_gui.gui.widgets.labels import Label
 from llamaduo_gui.gui.widgets.score_table import ScoreTable
 
 _CHART_HEIGHT = 170
+_LEGEND_ROW = 40
+_ONE_ROW_LETTERS = 50
 
 
 class ScoreColumn(QWidget):
@@ -59,6 +61,10 @@ class ScoreColumn(QWidget):
             self.select(selected)
         self._footer.setText(sheet.footer)
         self._curves.set_subtitle(f"{sheet.metric.value}, 95 % bands")
+        letters = sum(len(curve.name) for curve in sheet.curves)
+        self.chart.setMinimumHeight(
+            _CHART_HEIGHT + (_LEGEND_ROW if letters > _ONE_ROW_LETTERS else 0)
+        )
         self.chart.set_data(sheet.curves, start=sheet.curve_start)
 
     def select(self, name: str) -> None:
