@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
@@ -36,6 +39,7 @@ def test_the_demo_is_started_stopped_resumed_read_down_to_a_reason_and_chatted_w
         QTest.mouseClick(home.demo_button, Qt.MouseButton.LeftButton)
     session = window.workspace.session
     assert session is not None
+    folder = session.project.folder
     assert window.current_key == "migrate"
     stop_while_training(window, session, qtbot)
     resume_to_the_end(window, session, qtbot)
@@ -44,6 +48,21 @@ def test_the_demo_is_started_stopped_resumed_read_down_to_a_reason_and_chatted_w
     ask_the_model(window, qtbot)
     window.close()
     app.processEvents()
+    check_the_command_line_agrees(folder)
+
+
+def check_the_command_line_agrees(folder: Path) -> None:
+    """The same project by command: nothing is done twice, one JSON document says it all."""
+    command = [sys.executable, "-m", "llamaduo_gui", "demo", "--project", str(folder)]
+    done = subprocess.run(
+        [*command, "--no-gui", "--json"], capture_output=True, text=True, timeout=60, check=True
+    )
+    found = json.loads(done.stdout)
+    assert "Nothing left to do" in done.stderr
+    assert found["verdict"]["word"] in ("Matched", "Not matched")
+    assert len(found["rounds"]) >= 2
+    assert Path(found["files"]["gguf"]).read_bytes()[:4] == b"GGUF"
+    assert Path(found["files"]["html"]).is_file()
 
 
 def migrate_page(window: MainWindow) -> MigratePage:
