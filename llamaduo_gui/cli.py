@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from llamaduo_gui import __version__, console
@@ -142,16 +144,39 @@ def _add_result_commands(
 
 
 def _open_window(arguments: argparse.Namespace) -> int:
-    from llamaduo_gui.gui.app import run_window
+    return _run_window(arguments.project)
 
-    return run_window(arguments.project)
+
+def _run_window(project: Path | None, *, start_demo: bool = False) -> int:
+    is_elsewhere = sys.platform in ("win32", "darwin")
+    variables = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if not is_elsewhere and not any(os.environ.get(name) for name in variables):
+        raise UserError(
+            "There is no display to open the window on (neither DISPLAY nor WAYLAND_DISPLAY is "
+            "set); the commands work without one, see `llamaduo-gui --help`."
+        )
+    with _system_libraries():
+        from llamaduo_gui.gui.app import run_window
+    return run_window(project, start_demo=start_demo)
+
+
+@contextmanager
+def _system_libraries() -> Iterator[None]:
+    """Say which of the libraries that Qt takes from the system is missing."""
+    try:
+        yield
+    except ImportError as error:
+        if ".so" not in str(error):
+            raise
+        raise UserError(
+            f"Qt needs a system library that is missing here ({error}); install it with the "
+            "system's package manager."
+        ) from error
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     if not arguments.no_gui and not arguments.json:
-        from llamaduo_gui.gui.app import run_window
-
-        return run_window(arguments.project, start_demo=True)
+        return _run_window(arguments.project, start_demo=True)
     from llamaduo_gui.pipeline.create import create_demo
 
     with create_demo(arguments.project) as project:
@@ -222,7 +247,8 @@ def _stats(arguments: argparse.Namespace) -> int:
 
 
 def _screenshots(arguments: argparse.Namespace) -> int:
-    from llamaduo_gui.gui.screenshots import take_screenshots
+    with _system_libraries():
+        from llamaduo_gui.gui.screenshots import take_screenshots
 
     files = take_screenshots(arguments.project, arguments.out)
     if arguments.json:
