@@ -15,7 +15,7 @@ from llamaduo_gui.gui.models.response_view import (
     read_search_texts,
     search_texts,
 )
-from llamaduo_gui.gui.models.results_view import display_name
+from llamaduo_gui.gui.models.results_view import short_name
 from llamaduo_gui.gui.panels.response_list import ResponsePicker
 from llamaduo_gui.gui.panels.response_panel import ResponsePanel
 from llamaduo_gui.gui.theme.fonts import scaled
