@@ -102,7 +102,7 @@ def test_rules_agree_with_the_grammars_own_labels_but_not_always(grammar: Ticket
     rng = random.Random(7)
     pairs = [grammar.pair(rng.choice(grammar.issues), rng) for _ in range(3000)]
     right = sum(grammar.answer(instruction) == response for instruction, response in pairs)
-    assert 0.88 < right / 3000 < 0.995
+    assert 0.80 < right / 3000 < 0.995
 
 
 def _rng() -> random.Random:
