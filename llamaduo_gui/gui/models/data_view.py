@@ -5,13 +5,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llamaduo_gui.core.types import Origin, Record, RecordStatus, RejectReason, Split
+from llamaduo_gui.core.types import Origin, RecordStatus, Split
 from llamaduo_gui.gui.models.text_lines import shared_beginning
-from llamaduo_gui.store.project import Project
-from llamaduo_gui.store.records import SortKey
-from llamaduo_gui.store.rows import RecordFilter, RecordRow
+from llamaduo_gui.store.rows import RecordFilter
+
+if TYPE_CHECKING:
+    from llamaduo_gui.core.types import Record, RejectReason
+    from llamaduo_gui.store.project import Project
+    from llamaduo_gui.store.records import SortKey
+    from llamaduo_gui.store.rows import RecordRow
 
 FILTER_SETTING = "view.data_filter"
 CHIPS: tuple[tuple[str, str], ...] = (

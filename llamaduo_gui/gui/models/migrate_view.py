@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llamaduo_gui.core.errors import ConfigError
-from llamaduo_gui.core.events import Progress
 from llamaduo_gui.core.types import Metric, ModelKind, Origin, RunStatus, Split, Stage
 from llamaduo_gui.gui.widgets.charts import LossPoint, RatioPoint
 from llamaduo_gui.gui.widgets.stage_timeline import CellState, RoundRow, StageCell
@@ -22,11 +21,13 @@ from llamaduo_gui.gui.widgets.wording import (
     format_range,
     format_size,
 )
-from llamaduo_gui.store.rows import LogRow, RunRow, Usage
+from llamaduo_gui.store.rows import Usage
 
 if TYPE_CHECKING:
     from llamaduo_gui.core.config import PipelineConfig
+    from llamaduo_gui.core.events import Progress
     from llamaduo_gui.store.project import Project
+    from llamaduo_gui.store.rows import LogRow, RunRow
 
 BASELINE_ROW = -1
 FINAL_ROW = 10_000

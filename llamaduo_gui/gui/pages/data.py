@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QModelIndex, Qt, QTimer
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QResizeEvent
@@ -18,12 +19,10 @@ from PySide6.QtWidgets import (
 )
 
 from llamaduo_gui.core.types import Split
-from llamaduo_gui.gui.dialogs.new_project import NewProjectDialog
 from llamaduo_gui.gui.models.data_view import (
     CHIPS,
     FILTER_SETTING,
     DataView,
-    RecordDetail,
     read_data,
     read_detail,
     read_ids,
@@ -33,7 +32,6 @@ from llamaduo_gui.gui.models.data_view import (
 from llamaduo_gui.gui.models.record_model import RecordModel
 from llamaduo_gui.gui.pages.base import PageInfo, WorkspacePage
 from llamaduo_gui.gui.panels.record_panel import RecordPanel
-from llamaduo_gui.gui.session import ProjectSession
 from llamaduo_gui.gui.theme.fonts import scaled
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.card import Card, Tile, TileRow
@@ -43,8 +41,14 @@ from llamaduo_gui.gui.widgets.labels import restyle
 from llamaduo_gui.gui.widgets.message_banner import MessageBanner
 from llamaduo_gui.gui.widgets.tables import setup_table
 from llamaduo_gui.gui.widgets.wording import format_count
-from llamaduo_gui.gui.workspace import Workspace
-from llamaduo_gui.pipeline.create import Created
+
+if TYPE_CHECKING:
+    from llamaduo_gui.gui.models.data_view import (
+        RecordDetail,
+    )
+    from llamaduo_gui.gui.session import ProjectSession
+    from llamaduo_gui.gui.workspace import Workspace
+    from llamaduo_gui.pipeline.create import Created
 
 # Pairs arrive several times a second while a round is synthesised.
 _REFRESH_MS = 1000
@@ -290,6 +294,9 @@ class DataPage(WorkspacePage):
 
     def make_project(self, files: Sequence[Path]) -> None:
         """Ask for a new project of these coverage files."""
+        # Imported here: its data and configuration libraries would slow the start-up down.
+        from llamaduo_gui.gui.dialogs.new_project import NewProjectDialog
+
         dialog = NewProjectDialog(self, list(files))
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.created.connect(self._open_created)
