@@ -136,7 +136,7 @@ class ResultsPage(WorkspacePage):
         self.scores = ScoreColumn()
         self.scores.model_chosen.connect(self._choose_model)
         self.scores.failed.connect(self._show_error)
-        self.responses = ResponsesCard()
+        self.responses = ResponsesCard(self.background)
         self.responses.failed.connect(self._show_error)
         self._columns = QWidget()
         self._row = QBoxLayout(QBoxLayout.Direction.LeftToRight, self._columns)

@@ -8,7 +8,6 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QBoxLayout, QSizePolicy
 
 from llamaduo_gui.core.types import POOLED, Metric
-from llamaduo_gui.gui.background import Background
 from llamaduo_gui.gui.models.response_view import (
     list_responses,
     read_response,
@@ -26,6 +25,7 @@ from llamaduo_gui.gui.widgets.labels import Separator
 
 if TYPE_CHECKING:
     from llamaduo_gui.evaluation.results import JudgedModel
+    from llamaduo_gui.gui.background import Background
     from llamaduo_gui.gui.models.response_view import (
         ResponseDetail,
         ResponseList,
@@ -37,7 +37,7 @@ _WIDE_HEIGHT = 430
 
 
 class ResponsesCard(Card):
-    """Reads and shows the responses of the model it is given.
+    """Reads (through the page's `background`) and shows the responses of the model it is given.
 
     Signals:
         failed(str): something could not be read; one sentence.
@@ -45,9 +45,9 @@ class ResponsesCard(Card):
 
     failed = Signal(str)
 
-    def __init__(self) -> None:
+    def __init__(self, background: Background) -> None:
         super().__init__("Responses")
-        self.background = Background(self)
+        self._background = background
         self._project: Project | None = None
         self._results: SplitResults | None = None
         self._model: JudgedModel | None = None
@@ -123,7 +123,7 @@ class ResponsesCard(Card):
             matching = search_texts(texts, words) if words and texts is not None else None
             return list_responses(model, judge, metric, order, results.prompts, matching), texts
 
-        self.background.run("list", work, self._show_list, self.failed.emit)
+        self._background.run("list", work, self._show_list, self.failed.emit)
 
     def _show_list(self, found: tuple[ResponseList, dict[int, str] | None]) -> None:
         listed, self._texts = found
@@ -144,7 +144,7 @@ class ResponsesCard(Card):
         self._line.setVisible(candidate_id > 0 and not self._is_wide)
         if project is None or model is None or candidate_id == 0:
             return
-        self.background.run(
+        self._background.run(
             "response",
             lambda: read_response(project, model, candidate_id),
             self._show_response,
