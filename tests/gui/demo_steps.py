@@ -19,14 +19,15 @@ def open_a_reason(window: MainWindow, qtbot: QtBot) -> None:
     """Pick a response of the Results page and read what the judge wrote."""
     page = window.show_page("results")
     assert isinstance(page, ResultsPage)
-    qtbot.waitUntil(lambda: page.picker.model.rowCount() > 0, timeout=WAIT_MS)
-    qtbot.waitUntil(lambda: page.panel.detail() is not None, timeout=WAIT_MS)
-    first = page.panel.detail()
-    QTest.mouseClick(page.next, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: page.panel.detail() is not first, timeout=WAIT_MS)
-    reasons = [reason for card in page.panel.cards() for reason in card.reasons()]
+    panel = page.responses.panel
+    qtbot.waitUntil(lambda: page.responses.picker.model.rowCount() > 0, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: panel.detail is not None, timeout=WAIT_MS)
+    first = panel.detail
+    QTest.mouseClick(page.responses.next, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: panel.detail is not first, timeout=WAIT_MS)
+    reasons = [reason for card in panel.cards() for reason in card.reasons()]
     assert any("F1" in reason or "ROUGE" in reason for reason in reasons), reasons
-    assert page.panel.prompt.shown_text()
+    assert panel.prompt.shown_text()
 
 
 def ask_the_model(window: MainWindow, qtbot: QtBot) -> None:
