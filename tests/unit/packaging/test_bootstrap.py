@@ -86,7 +86,7 @@ def test_the_gates_pass_when_all_pass(root: Path) -> None:
 def test_progress_shows_the_compilers_steps_and_the_log_keeps_everything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program = "print('  [7/9] /usr/bin/c++ -c a.cpp')"
+    program = "import time; print('  [7/9] /usr/bin/c++ -c a.cpp', flush=True); time.sleep(0.5)"
     original = setup_machine.Indicator
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup_machine, "Indicator", lambda title: original(title, 0.0))

@@ -43,18 +43,21 @@ class ScriptedTeacher:
     Attributes:
         asked: every request it was sent, in order.
         jitter: seed of the delays; another one lets replies overtake each other differently.
+        slowest_s: longest delay of a reply.
         after: called after each reply with the number of replies so far.
     """
 
     script: Script = make_pairs
     jitter: int = 0
+    slowest_s: float = 0.004
     after: Callable[[int], None] | None = None
     asked: list[ChatRequest] = field(default_factory=list)
     name: str = "offline"
 
     async def complete(self, request: ChatRequest) -> Reply:
         self.asked.append(request)
-        await asyncio.sleep(random.Random(f"{self.jitter}{request.key()}").random() * 0.004)
+        share = random.Random(f"{self.jitter}{request.key()}").random()
+        await asyncio.sleep(share * self.slowest_s)
         reply = self.script(request)
         if self.after:
             self.after(len(self.asked))

@@ -129,7 +129,8 @@ def test_a_stopped_round_goes_on_without_asking_again(tmp_path: Path, ask: Ask) 
     with make_project(tmp_path / "stopped", make_config()) as project:
         context = make_context()
         first = ScriptedTeacher(
-            after=lambda count: context.cancel_requested.set() if count == 4 else None
+            slowest_s=0.2,
+            after=lambda count: context.cancel_requested.set() if count >= 4 else None,
         )
         with pytest.raises(JobCancelledError):
             ask(project, first, context=context)
