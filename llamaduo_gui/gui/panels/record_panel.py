@@ -95,8 +95,10 @@ class RecordPanel(Card):
 
     def texts(self) -> list[str]:
         """Every turn as shown, in order."""
-        flows = self._content.findChildren(FlowText)
-        return [flow.toPlainText() for flow in flows if flow.isVisibleTo(self)]
+        items = (self._turns.itemAt(number) for number in range(self._turns.count()))
+        frames = (item.widget() for item in items if item is not None)
+        flows = (frame.findChild(FlowText) for frame in frames if frame is not None)
+        return [flow.toPlainText() for flow in flows if flow is not None]
 
     def _show_turns(self, row: RecordRow) -> None:
         _empty(self._turns)
