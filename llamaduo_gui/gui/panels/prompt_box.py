@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from PySide6.QtCore import QEvent, QSize, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QResizeEvent
+from PySide6.QtGui import QFontMetricsF, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QSizePolicy
 
 from llamaduo_gui.gui.chat_model import ChatOptions
@@ -14,6 +16,7 @@ from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label
 from llamaduo_gui.gui.widgets.wording import format_count
 
 _MIN_LINES, _MAX_LINES = 2, 8
+_FRAME = 16  # border and padding of the sheet, and the pixel that rounding takes
 _HINT_FROM_PX = 760
 
 
@@ -33,9 +36,10 @@ class PromptField(QPlainTextEdit):
 
     def sizeHint(self) -> QSize:
         """As high as the text, within bounds."""
+        self.ensurePolished()  # the sheet decides the font
         lines = max(_MIN_LINES, min(_MAX_LINES, round(self.document().size().height())))
-        frame = 2 * round(self.document().documentMargin()) + 12
-        return QSize(200, lines * self.fontMetrics().lineSpacing() + frame)
+        text = lines * QFontMetricsF(self.font()).lineSpacing()
+        return QSize(200, ceil(text + 2 * self.document().documentMargin()) + _FRAME)
 
     def minimumSizeHint(self) -> QSize:
         """Two lines."""
