@@ -41,5 +41,5 @@ def ask_the_model(window: MainWindow, qtbot: QtBot) -> None:
     QTest.keyClicks(page.prompt.field, QUESTION)
     with qtbot.waitSignal(page.pane.model.answered, timeout=WAIT_MS):
         QTest.keyClick(page.prompt.field, Qt.Key.Key_Return)
-    answer = page.pane.chat.bubbles()[-1].text()
+    answer = page.pane.chat.bubbles()[-1].text
     assert answer.strip(), "the model wrote something"
