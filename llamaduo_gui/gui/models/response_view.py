@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from llamaduo_gui.core.types import Metric
+from llamaduo_gui.gui.models.bulk import bulk_read
 from llamaduo_gui.gui.models.text_lines import short_id
 from llamaduo_gui.gui.widgets.judge_card import JudgeNote, JudgeReply
 from llamaduo_gui.gui.widgets.text_diff import compare
@@ -95,17 +97,16 @@ def list_responses(
         matching: candidate ids the search found; None shows all.
     """
     judged = [item for item in model.scores.responses if judge in item.scores]
-    rows = [
-        _row(item, judge, prompts)
-        for item in judged
-        if matching is None or item.candidate_id in matching
-    ]
-    place = 4 if metric is Metric.PRECISION else 5
+    with bulk_read():
+        rows = [
+            _row(item, judge, prompts)
+            for item in judged
+            if matching is None or item.candidate_id in matching
+        ]
     if order == "unscored":
         rows = [row for row in rows if row.precision is None or row.similarity is None]
     else:
-        sign = 1 if order == "lowest" else -1
-        rows.sort(key=lambda row: (row[place] is None, sign * (row[place] or 0.0), row.prompt))
+        rows = _sorted(rows, metric, is_rising=order == "lowest")
     scores = (value for row in rows for value in row[4:] if value is not None)
     is_whole = all(float(value).is_integer() for value in scores)
     return ResponseList(rows, len(judged), 0 if is_whole else 1)
@@ -113,20 +114,21 @@ def list_responses(
 
 def read_search_texts(project: Project, model: JudgedModel) -> dict[int, str]:
     """Everything that can be searched, by candidate id: prompt, response, the judges' words."""
-    records = {
-        row.id: f"{row.record.prompt_id}\n{row.record.instruction}".casefold()
-        for row in project.records.by_split(model.split)
-    }
-    found = {
-        row.id: f"{records.get(row.record_id, '')}\n{row.text.casefold()}"
-        for row in project.candidates.of_run(model.candidate_run_id)
-    }
-    for row in project.judgements.of_candidates(model.candidate_run_id):
-        words = f"{row.precision_reason}\n{row.similarity_reason}"
-        if not row.is_scored:
-            words = f"{row.unscored_reason}\n{row.raw}"
-        found[row.candidate_id] += f"\n{words.casefold()}"
-    return found
+    with bulk_read():
+        records = {
+            row.id: f"{row.record.prompt_id}\n{row.record.instruction}".casefold()
+            for row in project.records.by_split(model.split)
+        }
+        found = {
+            row.id: f"{records.get(row.record_id, '')}\n{row.text.casefold()}"
+            for row in project.candidates.of_run(model.candidate_run_id)
+        }
+        for row in project.judgements.of_candidates(model.candidate_run_id):
+            words = f"{row.precision_reason}\n{row.similarity_reason}"
+            if not row.is_scored:
+                words = f"{row.unscored_reason}\n{row.raw}"
+            found[row.candidate_id] += f"\n{words.casefold()}"
+        return found
 
 
 def search_texts(texts: Mapping[int, str], wanted: str) -> frozenset[int]:
@@ -163,6 +165,20 @@ def read_response(project: Project, model: JudgedModel, candidate_id: int) -> Re
         },
         diff=compare(row.record.target, candidate.text),
     )
+
+
+def _sorted(rows: list[ResponseRow], metric: Metric, *, is_rising: bool) -> list[ResponseRow]:
+    """By score, unscored ones last, equal ones in the order of the data.
+
+    numpy sorts 100k scores in 10 ms; Python takes 300, during which no other thread runs.
+    """
+    import numpy as np
+
+    place = ResponseRow._fields.index(metric.value)
+    known = (math.nan if row[place] is None else row[place] for row in rows)
+    scores = np.fromiter(known, dtype=np.float64, count=len(rows))
+    ranks = np.argsort(scores if is_rising else -scores, kind="stable")
+    return [rows[rank] for rank in ranks]
 
 
 def _row(item: ScoredResponse, judge: str, prompts: Mapping[int, str]) -> ResponseRow:

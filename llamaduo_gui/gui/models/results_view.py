@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from llamaduo_gui.core.types import POOLED, ModelKind, RunStatus, Split, Stage
+from llamaduo_gui.gui.models.bulk import bulk_read
 from llamaduo_gui.gui.models.data_view import last_question
 from llamaduo_gui.gui.models.text_lines import one_line, shared_beginning
 
@@ -94,7 +95,8 @@ def read_results(project: Project, wanted: Split | None) -> ResultsView:
     has_started = any(run.attempts for run in runs)
     order = [split for split in splits if split is wanted] + list(splits)
     for split in order:
-        models = judged_models(project, split)
+        with bulk_read():
+            models = judged_models(project, split)
         if models:
             results = _read_split(project, split, models, runs)
             return ResultsView(splits, results, has_started)
