@@ -12,9 +12,12 @@ from PySide6.QtCore import QRect, Qt
 from PySide6.QtWidgets import QApplication, QFileDialog
 from pytestqt.qtbot import QtBot
 
-from llamaduo_gui.core.types import POOLED, Metric, ModelKind, Split
+from llamaduo_gui.core.job import JobContext
+from llamaduo_gui.core.types import POOLED, Metric, ModelKind, RunStatus, Split, Stage
 from llamaduo_gui.evaluation.report import build_report
+from llamaduo_gui.evaluation.stage_report import run_report
 from llamaduo_gui.gui.main_window import MainWindow
+from llamaduo_gui.gui.models.report_export import export_report
 from llamaduo_gui.gui.pages.results import ResultsPage
 from llamaduo_gui.gui.theme.theme import apply_theme
 from llamaduo_gui.gui.widgets.wording import Interval
@@ -414,6 +417,26 @@ def test_the_report_is_written_where_the_user_wants_it(
     assert len(rows) == 4 * 24 * 2 * 2
     assert "report.html and report.csv" in judged._banner.text()
     assert judged.export_button.isEnabled()
+
+
+def test_the_loops_own_report_is_copied_until_something_has_run_since(
+    judged: ResultsPage, tmp_path: Path
+) -> None:
+    project = project_of(judged)
+    run = project.runs.find_or_create("report", Stage.REPORT)
+    project.runs.start(run.id, {})
+    summary = run_report(project, run, JobContext(emit=lambda _: None))
+    project.runs.finish(run.id, RunStatus.SUCCEEDED, summary=summary)
+    own = Path(summary["files"]["html"])
+    own.write_text("the loop's own report", encoding="utf-8")
+
+    page, _table = export_report(project, tmp_path / "copy")
+    assert page.name == "copy.html"
+    assert page.read_text(encoding="utf-8") == "the loop's own report"
+
+    answer_and_judge(project, answer_steps(ModelKind.TUNED, Split.TEST, 0))
+    page, _table = export_report(project, tmp_path / "copy.html")
+    assert "round 0" in page.read_text(encoding="utf-8")
 
 
 def test_a_report_that_cannot_be_written_says_where_and_what_to_do(

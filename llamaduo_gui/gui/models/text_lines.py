@@ -29,13 +29,13 @@ def shared_beginning(texts: Sequence[str]) -> str:
 
 
 def one_line(text: str, beginning: str = "") -> str:
-    """The text on one line, at most `MAX_LINE` letters; an ellipsis stands for `beginning`."""
+    """The text on one line, at most `MAX_LINE` letters, without the `beginning` all share."""
     is_cut = bool(beginning) and text.startswith(beginning) and len(text) > len(beginning)
     rest = text[len(beginning) :] if is_cut else text
     line = " ".join(rest[: 2 * MAX_LINE].split())
     if len(line) > MAX_LINE:
         line = f"{line[:MAX_LINE]}\u2026"
-    return f"\u2026 {line}" if is_cut else line
+    return line
 
 
 def short_id(identifier: str) -> str:

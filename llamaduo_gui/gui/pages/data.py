@@ -327,7 +327,7 @@ class DataPage(WorkspacePage):
             self.make_project(files)
 
 
-_CELL_SIDES = 26
+_CELL_SIDES = 20
 _GIVES_WAY = (4, 2)
 _SPLIT_NOTES = {
     Split.TRAIN: "what the student learns from",
