@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
@@ -303,10 +304,13 @@ def test_a_stopped_run_keeps_what_was_judged_and_resumes_with_the_rest(
     slow = JUDGE.model_copy(update={"concurrency": 1})
 
     def script(request: ChatRequest) -> str:
-        if len(provider.asked) == 5:
+        if len(provider.asked) >= 5 and not is_resumed:
             stop.set()
+            # The engine looks for a stop between replies; instant ones could outrun its look.
+            time.sleep(0.1)
         return grade()
 
+    is_resumed = False
     provider = judged_by(script)
     answers = add_answers(project, "tuned:r0:validation")
     run = judging_run(project, answers)
@@ -316,6 +320,7 @@ def test_a_stopped_run_keeps_what_was_judged_and_resumes_with_the_rest(
     kept = len(project.judgements.of_candidates(answers.id))
     assert 5 <= kept == len(provider.asked) < 16
     events: list[Event] = []
+    is_resumed = True
     summary = run_judging(project, run, JobContext(events.append), **options)
     assert len(provider.asked) == summary["judgements"] == 16
     first = next(event for event in events if isinstance(event, Progress))
