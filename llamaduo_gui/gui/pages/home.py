@@ -44,7 +44,7 @@ class HomePage(WorkspacePage):
         self._empty = EmptyState(
             "home",
             "Move a task from a service LLM to a model of your own",
-            "The demo runs the whole loop on this computer in about three minutes: no key, no "
+            "The demo runs the whole loop on this computer in about four minutes: no key, no "
             "network, no GPU. With your own data, drop a JSONL file of prompts and wanted "
             "answers here.",
             "Try the demo",
