@@ -32,10 +32,22 @@ class SplitConfig(_Section):
         return self
 
 
+class PriceConfig(_Section):
+    """US dollars a million tokens, for a model the price list does not know or knows wrongly.
+
+    `cached_input` is the price of prompt tokens from the service's cache; None is that of `input`.
+    """
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+    cached_input: Annotated[float | None, Field(ge=0)] = None
+
+
 class ServiceConfig(_Section):
     """One service LLM and how hard it may be used.
 
     `max_rpm` and `max_tpm` are requests and tokens a minute; None means no limit of our own.
+    `mode: batch` hands requests in at half the price and waits up to a day for the answers.
     """
 
     provider: str
@@ -47,6 +59,8 @@ class ServiceConfig(_Section):
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     max_tokens: Annotated[int, Field(ge=1)] = 2048
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    mode: Literal["live", "batch"] = "live"
+    price: PriceConfig | None = None
 
     @property
     def name(self) -> str:
@@ -80,11 +94,17 @@ class InferenceConfig(_Section):
 
 
 class SynthesisConfig(_Section):
-    """How much the teacher is asked for in each round, and what is thrown away."""
+    """How much the teacher is asked for in each round, and what is thrown away.
+
+    `strategy` chooses the seeds: all training records alike, those of the categories that score
+    worst on validation, or those far from what exists. `category_quotas` is how many pairs each
+    named category gets at most in a round.
+    """
 
     pairs_per_round: Annotated[int, Field(ge=1)] = 2000
     pairs_per_request: Annotated[int, Field(ge=1, le=64)] = 8
-    strategy: Literal["uniform", "failure_driven"] = "failure_driven"
+    strategy: Literal["uniform", "failure_driven", "breadth"] = "failure_driven"
+    category_quotas: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     near_duplicate_jaccard: Annotated[float, Field(gt=0, le=1)] = 0.8
     seed_rouge_l: Annotated[float, Field(gt=0, le=1)] = 0.7

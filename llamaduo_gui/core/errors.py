@@ -19,6 +19,10 @@ class DataError(UserError):
     """A dataset could not be read or is not fit for use."""
 
 
+class BudgetReachedError(UserError):
+    """The next call would cross the budget; nothing was sent, and raising it lets the job go on."""
+
+
 class ProviderError(LlamaDuoError):
     """A service LLM could not be used; the text names provider, model and next step.
 

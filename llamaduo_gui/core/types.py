@@ -149,3 +149,14 @@ def render_prompt(messages: tuple[Message, ...]) -> str:
 def messages_from_dicts(items: list[dict[str, Any]]) -> tuple[Message, ...]:
     """Build turns from their wire form; the caller has checked roles and contents."""
     return tuple(Message(item["role"], item["content"]) for item in items)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Tokens of one reply: `cached` and `cache_write` are in `prompt`, `reasoning` in the rest."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0

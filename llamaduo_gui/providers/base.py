@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from llamaduo_gui.core.config import ServiceConfig
-from llamaduo_gui.core.errors import TransientProviderError
-from llamaduo_gui.core.types import Message
+from llamaduo_gui.core.errors import ProviderError, TransientProviderError
+from llamaduo_gui.core.types import Message, TokenCounts
 
 Purpose = Literal["synthesize", "judge", "answer", "chat"]
 FinishReason = Literal["stop", "length", "refusal", "content_filter", "other"]
@@ -19,8 +19,40 @@ FinishReason = Literal["stop", "length", "refusal", "content_filter", "other"]
 CHARACTERS_PER_TOKEN = 4
 
 
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """What a service's answer says of its limits; None where it does not tell.
+
+    Attributes:
+        rpm, tpm: requests and tokens allowed a minute.
+        requests_left, tokens_left: what is left of them now.
+        requests_reset_s, tokens_reset_s: seconds until they are whole again.
+    """
+
+    rpm: float | None = None
+    tpm: float | None = None
+    requests_left: int | None = None
+    tokens_left: int | None = None
+    requests_reset_s: float | None = None
+    tokens_reset_s: float | None = None
+
+
 class RateLimitedError(TransientProviderError):
-    """The service asked for fewer requests (429): every request waits, not only this one."""
+    """The service asked for fewer requests (429): every request waits, not only this one.
+
+    Attributes:
+        limits: what the answer said of the service's limits, None if nothing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        limits: RateLimits | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.limits = limits
 
 
 class UnreachableError(TransientProviderError):
@@ -115,7 +147,14 @@ class ChatRequest:
 class Reply:
     """What came back. Token counts are 0 where the service does not tell them.
 
-    `cost_usd` is None where no price is known, and 0.0 where the service is free.
+    Attributes:
+        prompt_tokens: all tokens read, whatever they cost; `cached_tokens` of them came out of
+            the service's cache and `cache_write_tokens` were written to it.
+        completion_tokens: all tokens written that are paid for; `reasoning_tokens` of them are
+            not part of `text`.
+        cost_usd: what the service itself says it cost, or 0.0 where it is free; None leaves it
+            to the price list.
+        limits: what the answer said of the service's limits; not stored.
     """
 
     text: str
@@ -124,6 +163,29 @@ class Reply:
     completion_tokens: int = 0
     latency_s: float = 0.0
     cost_usd: float | None = None
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    limits: RateLimits | None = None
+
+    @property
+    def tokens(self) -> TokenCounts:
+        """All token counts together."""
+        return TokenCounts(
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cached_tokens,
+            self.cache_write_tokens,
+            self.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One model an endpoint offers; `title` is its name for people where it has one."""
+
+    id: str
+    title: str = ""
 
 
 class Provider(Protocol):
@@ -147,8 +209,73 @@ class Provider(Protocol):
         """Ask for one reply and yield its text piece by piece."""
         ...
 
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """The models this key can use, as the endpoint lists them; one or few HTTP requests.
+
+        Raises the errors of `complete`; RequestRejectedError where the endpoint has no list.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+BatchState = Literal["running", "ended", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """How far a batch is.
+
+    Attributes:
+        state: `ended` when its results can be fetched, each an answer or an error; `failed` when
+            the batch as a whole was turned down or expired without results (`problem` says why).
+        done, total: requests answered so far and all of them, 0 where the service does not tell.
+    """
+
+    state: BatchState
+    done: int = 0
+    total: int = 0
+    problem: str = ""
+
+
+@runtime_checkable
+class BatchProvider(Protocol):
+    """What an adapter has besides `Provider` when its API answers in batches at half the price.
+
+    All methods raise the errors of `Provider.complete`. `label` is a text of at most 64 ASCII
+    letters, digits, `-` and `_` that the caller makes up; a batch is found again by it where the
+    API keeps one, so that a submission whose answer was lost is not made twice.
+    """
+
+    @property
+    def batch_limit(self) -> int:
+        """Requests one batch may have."""
+        ...
+
+    async def submit_batch(self, requests: Mapping[str, ChatRequest], label: str) -> str:
+        """Hand in requests by their keys (`ChatRequest.key()`); returns the batch's id."""
+        ...
+
+    async def find_batch(self, label: str) -> str | None:
+        """Id of the newest batch of this label, None if there is none or the API cannot tell."""
+        ...
+
+    async def batch_status(self, batch_id: str) -> BatchStatus:
+        """Ask how far a batch is."""
+        ...
+
+    def batch_results(self, batch_id: str) -> AsyncIterator[tuple[str, Reply | ProviderError]]:
+        """Results of a batch that ended, as they come: the request's key, its reply or error.
+
+        An error is RequestRejectedError where asking again is in vain, and
+        TransientProviderError where it may succeed. Requests without a result are left out.
+        """
+        ...
+
+    async def cancel_batch(self, batch_id: str) -> None:
+        """Ask for a batch to be stopped; what was answered can still be fetched."""
         ...
 
 

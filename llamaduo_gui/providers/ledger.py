@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, cast
 
+from llamaduo_gui.core.types import TokenCounts
 from llamaduo_gui.providers.base import ChatRequest, FinishReason, Reply
 
 
@@ -28,6 +29,12 @@ class LedgerRow(Protocol):
     def latency_s(self) -> float | None: ...  # noqa: D102
     @property
     def attempts(self) -> int: ...  # noqa: D102
+    @property
+    def cached_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def cache_write_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def reasoning_tokens(self) -> int: ...  # noqa: D102
 
 
 class ReplyLedger(Protocol):
@@ -60,8 +67,7 @@ class ReplyLedger(Protocol):
         *,
         text: str,
         finish_reason: str,
-        prompt_tokens: int,
-        completion_tokens: int,
+        tokens: TokenCounts,
         cost_usd: float | None,
         latency_s: float,
         attempts: int,
@@ -106,6 +112,9 @@ class StoredReply:
             completion_tokens=row.completion_tokens,
             latency_s=row.latency_s or 0.0,
             cost_usd=row.cost_usd,
+            cached_tokens=row.cached_tokens,
+            cache_write_tokens=row.cache_write_tokens,
+            reasoning_tokens=row.reasoning_tokens,
         )
         return cls(request, key, reply, attempts=row.attempts, is_from_store=True)
 

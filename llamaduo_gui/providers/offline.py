@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 
 from llamaduo_gui.core.config import ServiceConfig
 from llamaduo_gui.core.errors import ConfigError, RequestRejectedError
 from llamaduo_gui.core.paths import resource
 from llamaduo_gui.core.wire import extract_tag, outside_tags
-from llamaduo_gui.providers.base import ChatRequest, ProviderInfo, Reply
+from llamaduo_gui.providers.base import ChatRequest, ModelInfo, ProviderInfo, Reply
 from llamaduo_gui.providers.grammar import TicketGrammar
 from llamaduo_gui.providers.reference_metrics import (
     as_score,
@@ -52,6 +52,10 @@ class OfflineTutor:
         """The answer of `complete`, word by word."""
         for piece in re.findall(r"\S+\s*|\s+", self._answer(request)):
             yield piece
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """The one model there is."""
+        return [ModelInfo("tutor", "Offline tutor (not an LLM)")]
 
     async def close(self) -> None:
         """Nothing is held open."""

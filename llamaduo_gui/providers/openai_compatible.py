@@ -7,13 +7,13 @@ import ipaddress
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from llamaduo_gui.core.config import ServiceConfig
 from llamaduo_gui.core.errors import ConfigError, ProviderError, TransientProviderError
-from llamaduo_gui.providers.base import ChatRequest, FinishReason, ProviderInfo, Reply
+from llamaduo_gui.providers.base import ChatRequest, FinishReason, ModelInfo, ProviderInfo, Reply
 from llamaduo_gui.providers.openai_errors import Endpoint, is_web_page, read_problem
 
 if TYPE_CHECKING:
@@ -118,6 +118,18 @@ class OpenAIChat:
             raise self._explain(error, parameters) from None
         if not has_chunks:
             raise self._endpoint.unreadable("it is not a stream")
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """The models the endpoint lists, by id; see `Provider.list_models`."""
+        import openai
+
+        try:
+            async with asyncio.timeout(self._service.timeout_s):
+                page = await self._client().models.list()
+        except (openai.OpenAIError, TimeoutError, ValueError) as error:
+            raise self._explain(error, {}) from None
+        entries = [str(entry.id) for entry in page.data or [] if getattr(entry, "id", None)]
+        return [ModelInfo(name) for name in sorted(entries)]
 
     async def close(self) -> None:
         """Close the connections; the next request opens new ones."""

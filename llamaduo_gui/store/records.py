@@ -32,8 +32,7 @@ class RecordQueries:
     def add_coverage(self, items: Iterable[tuple[Record, Split, str]]) -> None:
         """Store coverage records with their frozen split and source ("file:line")."""
         rows = [
-            _values(record, Origin.COVERAGE, split, 0, RecordStatus.KEPT, None, "", source)
-            for record, split, source in items
+            _values(record, Origin.COVERAGE, split, 0, source) for record, split, source in items
         ]
         with self._engine.begin() as connection:
             connection.execute(insert(records), rows)
@@ -47,16 +46,13 @@ class RecordQueries:
         if not items:
             return 0
         rows = [
-            _values(
-                item.record,
-                Origin.SYNTHETIC,
-                Split.TRAIN,
-                item.round,
-                item.status,
-                item.reject_reason,
-                item.reject_detail,
-                item.source,
-            )
+            {
+                **_values(item.record, Origin.SYNTHETIC, Split.TRAIN, item.round, item.source),
+                "status": item.status.value,
+                "reject_reason": item.reject_reason.value if item.reject_reason else None,
+                "reject_detail": item.reject_detail,
+                "rejected_against": item.rejected_against or None,
+            }
             for item in items
         ]
         with self._engine.begin() as connection:
@@ -189,29 +185,24 @@ class RecordQueries:
 
 
 def _values(
-    record: Record,
-    origin: Origin,
-    split: Split,
-    round_number: int,
-    status: RecordStatus,
-    reason: RejectReason | None,
-    detail: str,
-    source: str,
+    record: Record, origin: Origin, split: Split, round_number: int, source: str
 ) -> dict[str, Any]:
+    """The columns of a record that is kept."""
     return {
         "prompt_id": record.prompt_id,
         "origin": origin.value,
         "split": split.value,
         "round": round_number,
-        "status": status.value,
+        "status": RecordStatus.KEPT.value,
         "category": record.category,
         "messages": [message.to_dict() for message in record.messages],
         "instruction": record.instruction,
         "response": record.target,
         "generator": record.generator,
         "seed_prompt": record.seed_prompt,
-        "reject_reason": reason.value if reason else None,
-        "reject_detail": detail,
+        "reject_reason": None,
+        "reject_detail": "",
+        "rejected_against": None,
         "source": source,
     }
 
@@ -235,6 +226,7 @@ def _row(item: Any) -> RecordRow:
         reject_reason=RejectReason(reason) if reason else None,
         reject_detail=item["reject_detail"] or "",
         source=item["source"],
+        rejected_against=item["rejected_against"] or "",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from llamaduo_gui.core.types import TokenCounts
 from llamaduo_gui.store.rows import ReplyRow, Usage
 from llamaduo_gui.store.schema import replies
 
@@ -81,8 +82,7 @@ class ReplyQueries:
         *,
         text: str,
         finish_reason: str,
-        prompt_tokens: int,
-        completion_tokens: int,
+        tokens: TokenCounts,
         cost_usd: float | None,
         latency_s: float,
         attempts: int,
@@ -93,8 +93,11 @@ class ReplyQueries:
             state="done",
             text=text,
             finish_reason=finish_reason,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
+            prompt_tokens=tokens.prompt,
+            completion_tokens=tokens.completion,
+            cached_tokens=tokens.cached,
+            cache_write_tokens=tokens.cache_write,
+            reasoning_tokens=tokens.reasoning,
             cost_usd=cost_usd,
             latency_s=latency_s,
             attempts=attempts,

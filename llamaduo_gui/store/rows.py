@@ -18,7 +18,7 @@ from llamaduo_gui.core.types import (
     Stage,
 )
 
-ReplyState = Literal["in_flight", "done", "failed"]
+ReplyState = Literal["in_flight", "in_batch", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,15 @@ class RecordRow:
     reject_reason: RejectReason | None
     reject_detail: str
     source: str
+    rejected_against: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NewSynthetic:
-    """A synthetic pair to store. `source` is "run:request:pair", unique in the project."""
+    """A synthetic pair to store. `source` is "run:request:pair", unique in the project.
+
+    `rejected_against` is the prompt_id of the record it is too close to, if that is the reason.
+    """
 
     record: Record
     round: int
@@ -46,6 +50,7 @@ class NewSynthetic:
     status: RecordStatus = RecordStatus.KEPT
     reject_reason: RejectReason | None = None
     reject_detail: str = ""
+    rejected_against: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,11 @@ class ReplyRow:
     attempts: int
     losses: int
     error: str
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    lost_usd: float | None = None
+    batch_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

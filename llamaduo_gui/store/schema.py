@@ -50,6 +50,8 @@ records = Table(
     Column("seed_prompt", String),
     Column("reject_reason", String),
     Column("reject_detail", Text),
+    # prompt_id of the record a rejected pair is too close to.
+    Column("rejected_against", String),
     # Position in the source: a file's line, or "run:request:pair" of a synthetic pair.
     Column("source", String, nullable=False),
     UniqueConstraint("source"),
@@ -109,9 +111,38 @@ replies = Table(
     Column("error", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    Column("cached_tokens", Integer, nullable=False, server_default="0"),
+    Column("cache_write_tokens", Integer, nullable=False, server_default="0"),
+    Column("reasoning_tokens", Integer, nullable=False, server_default="0"),
+    # Estimate, in dollars, of what requests lost in flight may have cost; None without a price.
+    Column("lost_usd", Float),
+    # The batch a request is part of; while it is under way there, its state is "in_batch".
+    Column("batch_id", Integer, ForeignKey("batches.id")),
     UniqueConstraint("request_key"),
     Index(None, "run_id"),
     Index(None, "state"),
+    Index(None, "batch_id"),
+)
+
+# A batch is noted before it is handed in (no remote_id yet), so that no restart hands it in twice.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", Integer, ForeignKey("runs.id")),
+    Column("provider", String, nullable=False),
+    Column("base_url", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("label", String, nullable=False),
+    Column("remote_id", String),
+    Column("state", String, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    UniqueConstraint("label"),
+    Index(None, "run_id"),
 )
 
 candidates = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import pytest
 
@@ -23,7 +23,7 @@ from llamaduo_gui.core.wire import extract_tag
 from llamaduo_gui.evaluation import stage
 from llamaduo_gui.evaluation.scores import load_scores
 from llamaduo_gui.evaluation.stage import RETRIES, run_judging
-from llamaduo_gui.providers.base import ChatRequest, Reply
+from llamaduo_gui.providers.base import ChatRequest, ModelInfo, Reply
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import NewCandidate, RunRow
 from tests.unit.evaluation.judged_project import JUDGE, TEACHER, add_answers
@@ -57,6 +57,10 @@ class ScriptedProvider:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[str]:
         yield self.script(request)
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """None: a script has no models."""
+        return []
 
     async def close(self) -> None:
         self.closed += 1

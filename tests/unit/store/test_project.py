@@ -22,6 +22,7 @@ from llamaduo_gui.core.types import (
     RunStatus,
     Split,
     Stage,
+    TokenCounts,
 )
 from llamaduo_gui.store.database import HEAD_REVISION, KNOWN_REVISIONS, make_engine
 from llamaduo_gui.store.lock import find_interrupted, working_lock
@@ -56,8 +57,7 @@ def complete(project: Project, key: str, cost: float | None = 0.5) -> None:
         key,
         text="reply",
         finish_reason="stop",
-        prompt_tokens=10,
-        completion_tokens=5,
+        tokens=TokenCounts(prompt=10, completion=5, cached=4, reasoning=2),
         cost_usd=cost,
         latency_s=0.1,
         attempts=2,
@@ -69,6 +69,58 @@ def test_migrations_make_the_schema_the_code_expects(project: Project) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+def test_a_project_of_the_first_version_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
+    with Project.create(tmp_path / "old", PipelineConfig()) as made:
+        begin(made, "k")
+        complete(made, "k")
+    path = tmp_path / "old" / "project.db"
+    downgrade_to_first_version(path)
+    with Project.open(tmp_path / "old") as opened:
+        row = opened.replies.find("k")
+        assert row is not None
+        assert (row.text, row.cost_usd, row.cached_tokens, row.batch_id) == ("reply", 0.5, 0, None)
+        engine = make_engine(path)
+        with engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        engine.dispose()
+    assert path.with_name("project.db.before-0002").is_file()
+
+
+def downgrade_to_first_version(path: Path) -> None:
+    """Make the file what the first released schema was, with its rows."""
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        """
+        DROP INDEX ix_replies_batch_id;
+        CREATE TABLE kept AS SELECT * FROM replies;
+        DROP TABLE replies;
+        DROP TABLE batches;
+        ALTER TABLE records DROP COLUMN rejected_against;
+        CREATE TABLE replies (
+            id INTEGER NOT NULL, request_key VARCHAR NOT NULL, run_id INTEGER,
+            provider VARCHAR NOT NULL, model VARCHAR NOT NULL, purpose VARCHAR NOT NULL,
+            request JSON NOT NULL, state VARCHAR NOT NULL, text TEXT NOT NULL,
+            finish_reason VARCHAR NOT NULL, prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL, cost_usd FLOAT, latency_s FLOAT,
+            attempts INTEGER NOT NULL, losses INTEGER NOT NULL, error TEXT NOT NULL,
+            created_at FLOAT NOT NULL, finished_at FLOAT,
+            CONSTRAINT pk_replies PRIMARY KEY (id),
+            CONSTRAINT uq_replies_request_key UNIQUE (request_key),
+            CONSTRAINT fk_replies_run_id_runs FOREIGN KEY(run_id) REFERENCES runs (id)
+        );
+        INSERT INTO replies SELECT id, request_key, run_id, provider, model, purpose, request,
+            state, text, finish_reason, prompt_tokens, completion_tokens, cost_usd, latency_s,
+            attempts, losses, error, created_at, finished_at FROM kept;
+        DROP TABLE kept;
+        CREATE INDEX ix_replies_run_id ON replies (run_id);
+        CREATE INDEX ix_replies_state ON replies (state);
+        UPDATE alembic_version SET version_num = '0001';
+        """
+    )
+    connection.commit()
+    connection.close()
 
 
 def test_the_known_revisions_are_those_of_the_migrations() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from llamaduo_gui.core.config import PipelineConfig, ServiceConfig, SynthesisCon
 from llamaduo_gui.core.events import Event
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import Message, Record, Split
-from llamaduo_gui.providers.base import ChatRequest, Reply
+from llamaduo_gui.providers.base import ChatRequest, ModelInfo, Reply
 from llamaduo_gui.store.project import Project
 
 TEACHER = ServiceConfig(provider="offline", model="scripted", concurrency=4)
@@ -65,6 +65,10 @@ class ScriptedTeacher:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[str]:
         yield self.script(request).text
+
+    async def list_models(self) -> Sequence[ModelInfo]:
+        """None: a script has no models."""
+        return []
 
     async def close(self) -> None:
         """Nothing is held open."""
