@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from llamaduo_gui.core.config import ServiceConfig
-from llamaduo_gui.core.errors import ConfigError, ProviderError, TransientProviderError
+from llamaduo_gui.core.errors import ConfigError, ProviderError
 from llamaduo_gui.providers.base import ChatRequest, FinishReason, ModelInfo, ProviderInfo, Reply
-from llamaduo_gui.providers.openai_errors import Endpoint, is_web_page, read_problem
+from llamaduo_gui.providers.endpoint import Endpoint, is_web_page
+from llamaduo_gui.providers.openai_errors import explain, from_body, read_problem
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -188,11 +189,8 @@ class OpenAIChat:
             if problem.code == "json_validate_failed":
                 return self._endpoint.unreadable("it did not follow the JSON schema")
             if self._adapt(problem.text, parameters):
-                return TransientProviderError(
-                    f"{self._endpoint.name} does not take a parameter; asking without it.",
-                    retry_after_s=0.0,
-                )
-        return self._endpoint.from_exception(error, self._service.timeout_s)
+                return self._endpoint.adapting()
+        return explain(self._endpoint, error, self._service.timeout_s)
 
     def _adapt(self, problem: str, parameters: Mapping[str, Any]) -> bool:
         """Remember what the endpoint does not take; True if the request is worth repeating."""
@@ -217,9 +215,7 @@ class OpenAIChat:
         if not isinstance(body, dict):
             raise self._endpoint.unreadable("it is not a JSON object")
         if body.get("error") and not body.get("choices"):
-            code = read_problem(body).code
-            is_status = code.isdecimal() and 400 <= int(code) < 600
-            raise self._endpoint.from_status(int(code) if is_status else 500, body, {})
+            raise from_body(self._endpoint, body)
         reply = read_completion(body, latency_s)
         if reply is None:
             raise self._endpoint.unreadable("it has no message")

@@ -270,7 +270,7 @@ def test_a_key_that_the_server_echoes_is_struck_out(
 
 def test_an_unknown_model_and_a_wrong_path_are_fatal(server: FakeOpenAI) -> None:
     server.settings.models = ("other",)
-    with pytest.raises(FatalProviderError, match=r"was not found .* does not exist"):
+    with pytest.raises(FatalProviderError, match=r"is not offered at .* does not exist"):
         ask(service_of(server))
     address = server.url.removesuffix("/v1")
     with pytest.raises(FatalProviderError, match=r"often /v1"):
