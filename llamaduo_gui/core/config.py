@@ -269,7 +269,7 @@ def _find_model(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     origin = typing.get_origin(annotation)
-    if origin in (tuple, list, typing.Union, types.UnionType, Annotated):
+    if origin in (tuple, list, dict, typing.Union, types.UnionType, Annotated):
         for argument in typing.get_args(annotation):
             if found := _find_model(argument):
                 return found
