@@ -19,6 +19,7 @@ from llamaduo_gui.core.types import (
 )
 
 ReplyState = Literal["in_flight", "in_batch", "done", "failed"]
+BatchRowState = Literal["noted", "running", "finished", "failed", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,34 @@ class ReplyRow:
     reasoning_tokens: int = 0
     lost_usd: float | None = None
     batch_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """Requests handed in together at half the price. Times are seconds since the epoch.
+
+    `done` of the `total` requests are answered, as far as the service tells; `remote_id` is None
+    until the service has named the batch.
+    """
+
+    id: int
+    run_id: int | None
+    provider: str
+    base_url: str
+    model: str
+    label: str
+    remote_id: str | None
+    state: BatchRowState
+    done: int
+    total: int
+    problem: str
+    created_at: float
+    finished_at: float | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether results are still to come."""
+        return self.state in ("noted", "running")
 
 
 @dataclass(frozen=True, slots=True)
