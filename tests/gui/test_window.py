@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from llamaduo_gui.core.config import PipelineConfig
+from llamaduo_gui.core.types import RunStatus, Stage
 from llamaduo_gui.gui import recents
 from llamaduo_gui.gui.dialogs.new_project import NewProjectDialog
 from llamaduo_gui.gui.main_window import MainWindow
@@ -163,3 +164,19 @@ def test_the_window_remembers_its_size(window: MainWindow, qtbot: QtBot) -> None
     again = MainWindow(Workspace())
     qtbot.addWidget(again)
     assert (again.width(), again.height()) == (1024, 750)
+
+
+def test_home_knows_the_verdict_of_a_project_that_was_finished_without_the_window(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path
+) -> None:
+    folder = tmp_path / "finished"
+    with Project.create(folder, PipelineConfig()) as project:
+        for key, word in (("decide:r0", "Matched"), ("report", "Not matched")):
+            stage = Stage.REPORT if key == "report" else Stage.DECIDE
+            run = project.runs.find_or_create(key, stage)
+            project.runs.start(run.id, {})
+            verdict = {"word": word, "is_matched": word == "Matched"}
+            project.runs.finish(run.id, RunStatus.SUCCEEDED, summary={"verdict": verdict})
+    open_project(window, qtbot, folder)
+    qtbot.waitUntil(lambda: recents.load_recents()[0].verdict == "Not matched", timeout=WAIT_MS)
+    assert recents.load_recents()[0].is_matched is False

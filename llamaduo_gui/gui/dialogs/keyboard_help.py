@@ -47,7 +47,6 @@ STANDARD_GROUPS = (
         (
             ("Enter", "Send"),
             ("Shift+Enter", "Add a line"),
-            ("1, 2, 3", "Rate: left, same, right"),
         ),
     ),
 )

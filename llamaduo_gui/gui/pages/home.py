@@ -44,7 +44,7 @@ class HomePage(WorkspacePage):
         self._empty = EmptyState(
             "home",
             "Move a task from a service LLM to a model of your own",
-            "The demo runs the whole loop on this computer in about four minutes: no key, no "
+            "The demo runs the whole loop on this computer in two to three minutes: no key, no "
             "network, no GPU. With your own data, drop a JSONL file of prompts and wanted "
             "answers here.",
             "Try the demo",
@@ -71,6 +71,8 @@ class HomePage(WorkspacePage):
         if session is not None:
             session.job_finished.connect(lambda _: self._remember())
             session.job_started.connect(self.refresh)
+            # It may have been worked on from the command line since it was last open here.
+            self._remember()
 
     def refresh(self) -> None:
         """Show the list again."""
@@ -168,11 +170,13 @@ class HomePage(WorkspacePage):
         folder, project = session.project.folder, session.project
 
         def read() -> tuple[str, bool | None]:
-            decided = [run for run in project.runs.all() if run.key.startswith("decide:")]
-            if not decided or not decided[-1].summary:
-                return "", None
-            verdict = decided[-1].summary.get("verdict", {})
-            return str(verdict.get("word", "")), verdict.get("is_matched")
+            runs = project.runs.all()
+            ended = [run for run in runs if run.key.startswith("decide:") or run.key == "report"]
+            reported = [run for run in ended if run.key == "report" and run.summary]
+            for run in [*reported, *reversed(ended)]:
+                if verdict := run.summary.get("verdict"):
+                    return str(verdict.get("word", "")), verdict.get("is_matched")
+            return "", None
 
         def keep(found: tuple[str, bool | None]) -> None:
             recents.remember(folder, verdict=found[0], is_matched=found[1])

@@ -44,7 +44,7 @@ class LogLine:
     @property
     def head(self) -> str:
         """Time and source, padded so that messages line up."""
-        return f"{self.time} {self.source:<6} "
+        return f"{self.time} {self.source:<10} "
 
 
 class LogView(QPlainTextEdit):
