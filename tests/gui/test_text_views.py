@@ -59,7 +59,9 @@ def test_pieces_are_gathered_and_shown_at_ten_hertz(chat: ChatView, qtbot: QtBot
     bubble._show = lambda segments: (shows.append(len(segments)), original(segments))  # type: ignore[method-assign,assignment,return-value]
     for _ in range(500):
         bubble.append("word ")
-    qtbot.waitUntil(lambda: len(shows) == 1, timeout=1000)
+    # A layout shows a new widget in the next turn of the event loop.
+    qtbot.waitUntil(lambda: len(shows) == 1 and bool(flow_texts(bubble)), timeout=5000)
+    assert len(shows) == 1
     assert flow_texts(bubble)[0].toPlainText() == "word " * 500
 
 
