@@ -37,7 +37,9 @@ _TOO_LONG = re.compile(
     r"context[ _](length|size|window)|maximum context|too many tokens|prompt is too long|"
     r"input token count.{0,40}exceeds"
 )
-_FILTERED = re.compile(r"content[ _](filter|policy|management)|moderation|safety system")
+_FILTERED = re.compile(
+    r"content[ _](filter|policy|management)|moderation|safety system|invalid_prompt|usage polic"
+)
 _PASSING = {408, 409, 425}
 
 
@@ -245,7 +247,7 @@ class Endpoint:
 
     def said(self, message: str) -> str:
         """The server's own words behind a colon: short, on one line, without the key."""
-        text = " ".join(message.split()).rstrip(".")
+        text = " ".join(well_formed(message).split()).rstrip(".")
         if self.key:
             text = text.replace(self.key, "[key]")
         if len(text) > LONGEST_DETAIL:
@@ -266,6 +268,11 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 def is_no_connection(error: BaseException) -> bool:
     """Whether no connection could be made, so that nothing was sent."""
     return any(type(cause).__name__ in NO_CONNECTION for cause in causes(error))
+
+
+def well_formed(text: str) -> str:
+    """`text` without lone surrogates, which JSON may hold and a database or a pipe refuses."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def is_web_page(body: object) -> bool:

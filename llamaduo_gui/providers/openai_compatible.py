@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
-import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llamaduo_gui.core.config import ServiceConfig
 from llamaduo_gui.core.errors import ConfigError, ProviderError
-from llamaduo_gui.providers.base import ChatRequest, FinishReason, ModelInfo, ProviderInfo, Reply
+from llamaduo_gui.providers.base import ChatRequest, ModelInfo, ProviderInfo, Reply
 from llamaduo_gui.providers.endpoint import Endpoint, is_web_page
+from llamaduo_gui.providers.openai_dialect import Dialect, LengthParameter
 from llamaduo_gui.providers.openai_errors import explain, from_body, read_problem
+from llamaduo_gui.providers.openai_limits import read_limits
+from llamaduo_gui.providers.openai_reply import (
+    first_choice,
+    read_completion,
+    read_json,
+    read_models,
+)
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -23,31 +30,15 @@ if TYPE_CHECKING:
 # Servers on one's own machine want no key, but the SDK wants to send one.
 NO_KEY = "none"
 CONNECT_TIMEOUT_S = 10.0
-
-SchemaMode = Literal["json_schema", "json_object", "plain"]
-_NEXT_MODE: dict[SchemaMode, SchemaMode] = {"json_schema": "json_object", "json_object": "plain"}
-_ABOUT_FORMAT = re.compile(
-    r"response[_ ]?format|json[_ ]?schema|json[_ ]?object|json mode|structured|guided|grammar"
-)
-
-_FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "content_filter": "content_filter",
-    "safety": "content_filter",
-    "refusal": "refusal",
-}
+# Answers of endpoints that have chat and no list of models.
+NO_LIST = {404, 405, 501}
 
 
 class OpenAIChat:
     """Chat completions through the openai SDK, which retries nothing itself.
 
-    Where the endpoint turns down a JSON schema, or `max_tokens`, the next lesser way is
-    remembered for as long as the instance lives.
+    What the endpoint turns down (a JSON schema, `max_tokens`, a temperature) is left out for as
+    long as the instance lives.
 
     Args:
         service: model, address and timeout.
@@ -62,7 +53,7 @@ class OpenAIChat:
         key: str | None,
         *,
         default_address: str = "",
-        length_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
+        length_parameter: LengthParameter = "max_tokens",
     ) -> None:
         if key is not None and not (key.isascii() and key.isprintable()):
             raise ConfigError(
@@ -73,8 +64,7 @@ class OpenAIChat:
         self._key = key
         self._address = _checked_address(service.base_url or default_address, service)
         self._endpoint = Endpoint(service.provider, service.model, self._address, key)
-        self._length_parameter: str = length_parameter
-        self._mode: SchemaMode = "json_schema"
+        self._dialect = Dialect(length_parameter)
         self._has_answered = False
         self._open_client: AsyncOpenAI | None = None
 
@@ -85,26 +75,19 @@ class OpenAIChat:
 
     async def complete(self, request: ChatRequest) -> Reply:
         """Ask for one reply with one HTTP request; see `Provider.complete`."""
-        import openai
-
-        parameters = self._parameters(request)
+        parameters = self._dialect.parameters(request)
         create: Any = self._client().chat.completions.with_raw_response.create
         started = time.perf_counter()
-        try:
-            # The SDK's own timeout starts anew with every byte that comes.
-            async with asyncio.timeout(self._service.timeout_s):
-                response = await create(**parameters)
-        except (openai.OpenAIError, TimeoutError) as error:
-            raise self._explain(error, parameters) from None
+        response = await self._sent(create(**parameters), parameters)
         reply = self._read(response.text, time.perf_counter() - started)
-        self._has_answered = True
-        return reply
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return replace(reply, limits=read_limits(headers))
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[str]:
         """Ask for one reply and yield its text as it comes; see `Provider.stream`."""
         import openai
 
-        parameters = self._parameters(request)
+        parameters = self._dialect.parameters(request)
         create: Any = self._client().chat.completions.create
         has_chunks = False
         try:
@@ -115,7 +98,7 @@ class OpenAIChat:
                         text = getattr(getattr(choice, "delta", None), "content", None)
                         if isinstance(text, str) and text:
                             yield text
-        except (openai.OpenAIError, TimeoutError, ValueError) as error:
+        except (openai.OpenAIError, TimeoutError, ValueError, RecursionError) as error:
             raise self._explain(error, parameters) from None
         if not has_chunks:
             raise self._endpoint.unreadable("it is not a stream")
@@ -124,13 +107,18 @@ class OpenAIChat:
         """The models the endpoint lists, by id; see `Provider.list_models`."""
         import openai
 
+        fetch: Any = self._client().models.with_raw_response.list
         try:
             async with asyncio.timeout(self._service.timeout_s):
-                page = await self._client().models.list()
+                response = await fetch()
         except (openai.OpenAIError, TimeoutError, ValueError) as error:
+            if isinstance(error, openai.APIStatusError) and error.status_code in NO_LIST:
+                raise self._endpoint.no_list() from None
             raise self._explain(error, {}) from None
-        entries = [str(entry.id) for entry in page.data or [] if getattr(entry, "id", None)]
-        return [ModelInfo(name) for name in sorted(entries)]
+        models = read_models(self._json(response.text))
+        if models is None:
+            raise self._endpoint.no_list()
+        return models
 
     async def close(self) -> None:
         """Close the connections; the next request opens new ones."""
@@ -159,26 +147,16 @@ class OpenAIChat:
             self._open_client = client
         return self._open_client
 
-    def _parameters(self, request: ChatRequest) -> dict[str, Any]:
-        parameters: dict[str, Any] = {
-            "model": request.model,
-            "messages": [message.to_dict() for message in request.messages],
-            self._length_parameter: request.max_tokens,
-        }
-        if request.temperature is not None:
-            parameters["temperature"] = request.temperature
-        if request.reply_schema is not None and self._mode == "json_object":
-            parameters["response_format"] = {"type": "json_object"}
-        elif request.reply_schema is not None and self._mode == "json_schema":
-            parameters["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {
-                    "name": request.reply_schema.name,
-                    "schema": dict(request.reply_schema.schema),
-                    "strict": True,
-                },
-            }
-        return parameters
+    async def _sent(self, call: Awaitable[Any], parameters: Mapping[str, Any]) -> Any:
+        """The answer to a call of the SDK, or the error to raise for it."""
+        import openai
+
+        try:
+            # The SDK's own timeout starts anew with every byte that comes.
+            async with asyncio.timeout(self._service.timeout_s):
+                return await call
+        except (openai.OpenAIError, TimeoutError, ValueError) as error:
+            raise self._explain(error, parameters) from None
 
     def _explain(self, error: Exception, parameters: Mapping[str, Any]) -> ProviderError:
         """The error to raise; one that only needs the request put differently says so."""
@@ -188,76 +166,32 @@ class OpenAIChat:
             problem = read_problem(error.body)
             if problem.code == "json_validate_failed":
                 return self._endpoint.unreadable("it did not follow the JSON schema")
-            if self._adapt(problem.text, parameters):
+            if self._dialect.adapt(problem, parameters):
                 return self._endpoint.adapting()
         return explain(self._endpoint, error, self._service.timeout_s)
 
-    def _adapt(self, problem: str, parameters: Mapping[str, Any]) -> bool:
-        """Remember what the endpoint does not take; True if the request is worth repeating."""
-        if "max_tokens" in parameters and "max_completion_tokens" in problem:
-            self._length_parameter = "max_completion_tokens"
-            return True
-        sent = parameters.get("response_format", {}).get("type")
-        if sent is None or not _ABOUT_FORMAT.search(problem):
-            return False
-        # Requests that were under way together complain together: step down once.
-        if sent == self._mode:
-            self._mode = _NEXT_MODE[self._mode]
-        return True
-
     def _read(self, text: str, latency_s: float) -> Reply:
-        if is_web_page(text) and not self._has_answered:
-            raise self._endpoint.web_page()
-        try:
-            body = json.loads(text)
-        except ValueError:
-            raise self._endpoint.unreadable("it is not valid JSON") from None
+        body = self._json(text)
         if not isinstance(body, dict):
             raise self._endpoint.unreadable("it is not a JSON object")
         if body.get("error") and not body.get("choices"):
             raise from_body(self._endpoint, body)
+        # OpenRouter tells an error of the model behind it in the place of its reply.
+        if first_choice(body).get("error"):
+            raise from_body(self._endpoint, first_choice(body))
         reply = read_completion(body, latency_s)
         if reply is None:
             raise self._endpoint.unreadable("it has no message")
+        self._has_answered = True
         return reply
 
-
-def read_completion(body: Mapping[str, Any], latency_s: float) -> Reply | None:
-    """The reply in a chat completion, None if there is no message in it.
-
-    Usage, finish reason and content may be missing or null: servers differ.
-    """
-    choices = body.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        return None
-    text = _text_of(message.get("content"))
-    refusal = message.get("refusal")
-    reason = _FINISH_REASONS.get(str(choice.get("finish_reason") or "stop").lower(), "other")
-    if isinstance(refusal, str) and refusal:
-        text, reason = text or refusal, "refusal"
-    usage = body.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    return Reply(
-        text=text,
-        finish_reason=reason,
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        latency_s=latency_s,
-    )
-
-
-def _text_of(content: object) -> str:
-    """Content as text; some servers send it in typed parts."""
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        return "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    def _json(self, text: str) -> Any:
+        if is_web_page(text) and not self._has_answered:
+            raise self._endpoint.web_page()
+        try:
+            return read_json(text)
+        except ValueError:
+            raise self._endpoint.unreadable("it is not valid JSON") from None
 
 
 def _checked_address(address: str, service: ServiceConfig) -> str:

@@ -28,7 +28,7 @@ from llamaduo_gui.providers.base import (
     ReplySchema,
     UnreachableError,
 )
-from llamaduo_gui.providers.openai_compatible import read_completion
+from llamaduo_gui.providers.openai_reply import read_completion
 from llamaduo_gui.providers.registry import make_provider
 from tests.fakes.answers import Answers
 from tests.fakes.openai_server import FakeOpenAI, Fault, Settings
