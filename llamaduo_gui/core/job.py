@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from llamaduo_gui.core.budget import Budget
 from llamaduo_gui.core.errors import JobCancelledError
 from llamaduo_gui.core.events import Changed, Event, Level, Log, MetricLogged, Progress
 
@@ -20,12 +21,14 @@ class JobContext:
         cancel_requested: set when the user asked to stop.
         pause_requested: set when the user asked to stop after the current stage.
         secrets: API keys by provider name, held in memory only.
+        budget: the limit on spending, None where none is set.
     """
 
     emit: Callable[[Event], None]
     cancel_requested: threading.Event = field(default_factory=threading.Event)
     pause_requested: threading.Event = field(default_factory=threading.Event)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    budget: Budget | None = None
 
     def check_cancelled(self) -> None:
         """Raise JobCancelledError if the user asked to stop; call between units of work."""

@@ -10,6 +10,7 @@ from llamaduo_gui.core.types import RunStatus, Stage
 from llamaduo_gui.pipeline.execute import Executor
 from llamaduo_gui.pipeline.feedback import read_decisions
 from llamaduo_gui.pipeline.plan import UNTIL_STAGES, Step, next_step
+from llamaduo_gui.pipeline.spending import PAID_STAGES, put_budget_in_force
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import RunRow
 
@@ -40,6 +41,7 @@ def run_pipeline(
     """
     config = project.config
     config.require_services()
+    put_budget_in_force(project, context, config, PAID_STAGES)
     last = config.decision.max_rounds if last_round is None else last_round
     stop_after = _stage(until)
     parent = project.runs.find_or_create(

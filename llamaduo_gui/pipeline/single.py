@@ -15,6 +15,7 @@ from llamaduo_gui.pipeline.execute import Executor, export_copy
 from llamaduo_gui.pipeline.feedback import read_decisions
 from llamaduo_gui.pipeline.loop import write_report
 from llamaduo_gui.pipeline.plan import Step, answer_steps
+from llamaduo_gui.pipeline.spending import put_budget_in_force
 from llamaduo_gui.store.project import Project
 
 
@@ -33,6 +34,8 @@ def run_single(project: Project, context: JobContext, options: Mapping[str, Any]
     count = options.get("count")
     executor = Executor(project, context, config, config.decision.max_rounds, pair_count=count)
     stage = Stage(options["stage"])
+    # The student's own inference costs nothing, so `infer` alone needs no price.
+    put_budget_in_force(project, context, config, {stage} - {Stage.INFER})
     if stage is Stage.REPORT:
         return dict(write_report(executor).summary)
     if stage is Stage.EXPORT:

@@ -13,6 +13,7 @@ from llamaduo_gui.core.config import PipelineConfig, dump_config, load_config
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.paths import ProjectPaths
 from llamaduo_gui.store.batches import BatchQueries
+from llamaduo_gui.store.costs import CostQueries
 from llamaduo_gui.store.database import make_engine, open_database
 from llamaduo_gui.store.history import ArtifactQueries, LogLines, TrainingLog
 from llamaduo_gui.store.records import RecordQueries
@@ -27,8 +28,8 @@ class Project:
 
     Attributes:
         paths: where the parts of the project lie.
-        records, runs, replies, batches, candidates, judgements, training, artifacts, logs:
-            queries by table family.
+        records, runs, replies, batches, costs, candidates, judgements, training, artifacts,
+            logs: queries by table family.
     """
 
     def __init__(self, folder: Path, engine: Engine) -> None:
@@ -39,6 +40,7 @@ class Project:
         self._durable_engine = make_engine(self.paths.database, is_durable=True)
         self.replies = ReplyQueries(engine, self._durable_engine)
         self.batches = BatchQueries(engine, self._durable_engine)
+        self.costs = CostQueries(engine)
         self.candidates = CandidateQueries(engine)
         self.judgements = JudgementQueries(engine)
         self.training = TrainingLog(engine)
