@@ -19,6 +19,7 @@ from llamaduo_gui.core.types import (
     Stage,
 )
 from llamaduo_gui.evaluation.click_through import click_through
+from llamaduo_gui.evaluation.report_costs import usage_section
 from llamaduo_gui.evaluation.results import (
     JudgedModel,
     best_p_match,
@@ -70,7 +71,7 @@ def build_report(project: Project) -> dict[str, Any]:
         },
         "rounds": _rounds(project),
         "gguf": _gguf(project),
-        "usage": _usage(project),
+        "usage": usage_section(project, config),
         "versions": _versions(project),
         "config": config.model_dump(mode="json"),
         "curves": _curves(models[shown], **options),
@@ -194,34 +195,6 @@ def _gguf(project: Project) -> dict[str, Any] | None:
         "quant": row.meta.get("quant"),
         "size_bytes": row.size_bytes,
         "sha256": row.sha256,
-    }
-
-
-def _usage(project: Project) -> dict[str, Any]:
-    """Requests, tokens, money and time, in all and by stage."""
-    stages: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for run in project.runs.all():
-        if run.stage in (Stage.PIPELINE, Stage.REPORT, Stage.CHAT):
-            continue
-        used = project.replies.usage(run.id)
-        own = stages[run.stage.value]
-        own["requests"] += used.requests
-        own["tokens"] += used.prompt_tokens + used.completion_tokens
-        own["cost_usd"] += used.cost_usd
-        own["seconds"] += run.elapsed_s
-    total = project.replies.usage()
-    judgements, unscored = project.judgements.totals()
-    return {
-        "requests": total.requests,
-        "failed": total.failed,
-        "lost_in_flight": total.lost_in_flight,
-        "prompt_tokens": total.prompt_tokens,
-        "completion_tokens": total.completion_tokens,
-        "cost_usd": total.cost_usd,
-        "unpriced_requests": total.unpriced,
-        "judgements": judgements,
-        "unscored": unscored,
-        "stages": {name: dict(own) for name, own in stages.items()},
     }
 
 

@@ -18,6 +18,7 @@ from llamaduo_gui.evaluation.report_charts import (
     loss_chart,
     round_mark,
 )
+from llamaduo_gui.evaluation.report_costs import cost_text, costs_section
 from llamaduo_gui.evaluation.report_responses import responses_section
 
 _COLUMNS = (
@@ -44,6 +45,7 @@ def render_report(report: Report) -> str:
         ("curves", "How many good answers", _curves(report)),
         ("rounds", "Rounds", _rounds(report)),
         ("responses", "Responses and the judge's words", responses_section(report)),
+        ("costs", "What it cost", costs_section(report["usage"])),
         ("method", "How this was made", _method(report)),
     ]
     shown = [(name, title, body) for name, title, body in sections if body]
@@ -265,7 +267,7 @@ def _method(report: Report) -> str:
         ),
         ("Judgements", f"{usage['judgements']:,}, {usage['unscored']:,} of them unscored"),
         ("Requests", _requests(usage)),
-        ("Cost", _cost(usage)),
+        ("Cost", cost_text(usage)),
         ("Seed", str(report["project"]["seed"])),
     ]
     if report["gguf"]:
@@ -294,13 +296,6 @@ def _requests(usage: Mapping[str, Any]) -> str:
         text += f", {usage['failed']:,} failed"
     if usage["lost_in_flight"]:
         text += f", {usage['lost_in_flight']:,} lost in flight when a process ended"
-    return text
-
-
-def _cost(usage: Mapping[str, Any]) -> str:
-    text = f"${usage['cost_usd']:.2f}"
-    if usage["unpriced_requests"]:
-        text += f", and {usage['unpriced_requests']:,} requests without a known price"
     return text
 
 

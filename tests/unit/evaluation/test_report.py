@@ -16,7 +16,7 @@ import pytest
 from llamaduo_gui.core.config import DecisionConfig, JudgeConfig, PipelineConfig, ServiceConfig
 from llamaduo_gui.core.events import Event
 from llamaduo_gui.core.job import JobContext
-from llamaduo_gui.core.types import Metric, RunStatus, Split, Stage
+from llamaduo_gui.core.types import Metric, RunStatus, Split, Stage, TokenCounts
 from llamaduo_gui.evaluation.report import build_report, thin_out
 from llamaduo_gui.evaluation.report_html import format_size, render_report
 from llamaduo_gui.evaluation.results import (
@@ -201,6 +201,51 @@ def test_text_from_data_models_and_judges_is_shown_as_text(finished: Project) ->
         assert part in page.text
     assert "project <1>" in page.text
     assert not re.search(r"Question <b>|<script|<i>|<1>", text)
+
+
+def test_the_cost_is_told_by_service_round_and_run_with_retries_and_failures(
+    project: Project,
+) -> None:
+    run = project.runs.find_or_create("judge:r1", Stage.JUDGE, round_number=1)
+    for number, (key, cost) in enumerate([("a", 0.5), ("a again", 0.25), ("c", None)]):
+        request = {"messages": [], "attempt": int(key.endswith("again"))}
+        project.replies.begin(
+            key,
+            run_id=run.id if number < 2 else None,
+            provider="openai",
+            model="<m>",
+            purpose="judge" if number < 2 else "chat",
+            request=request,
+        )
+        if cost is None:
+            project.replies.fail(key, error="no", attempts=3)
+            continue
+        project.replies.complete(
+            key,
+            text="x",
+            finish_reason="stop",
+            tokens=TokenCounts(prompt=1000, completion=100),
+            cost_usd=cost,
+            latency_s=0.1,
+            attempts=1,
+        )
+    report = build_report(project)
+    usage = report["usage"]
+    assert (usage["requests"], usage["asked_again"], usage["failed"]) == (3, 1, 1)
+    assert (usage["cost_usd"], usage["spent_usd"]) == (0.75, 0.75)
+    assert usage["stages"]["judge"]["cost_usd"] == 0.75
+    assert {item["round"]: item["spent_usd"] for item in usage["rounds"]} == {None: 0, 1: 0.75}
+    assert {item["run"]: item["requests"] for item in usage["runs"]} == {"": 1, "judge:r1": 2}
+    by_service = {(item["service"], item["purpose"]): item for item in usage["services"]}
+    assert by_service["openai:<m>", "judge"]["cost_usd"] == 0.75
+    assert by_service["openai:<m>", "chat"]["failed"] == 1
+    json.dumps(report, allow_nan=False)
+    page = Page(render_report(report))
+    assert "What it cost" in page.text
+    assert "openai:<m>, judging" in page.text
+    assert "$0.75" in page.text
+    assert "Round 1" in page.text
+    assert f"{TEACHER.name} is free of charge" in page.text
 
 
 def test_an_unscored_judgement_shows_its_reason_and_the_reply(project: Project) -> None:
