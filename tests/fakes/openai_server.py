@@ -22,6 +22,8 @@ from typing import Any, Literal, Self
 
 from tests.fakes.answers import Answers, read_pool
 from tests.fakes.http_server import HttpServer, Request, Response
+from tests.fakes.limits import Bucket, openai_headers
+from tests.fakes.openai_batches import BatchDesk, BatchSettings
 
 Fault = Literal[
     "rate_limit",
@@ -44,11 +46,17 @@ Fault = Literal[
     "no_credit",
     "bad_request",
     "hang",
+    "choice_error",
+    "filtered_reply",
+    "lone_surrogate",
 ]
 # Those a retry of the same request gets over.
 PASSING_FAULTS: tuple[Fault, ...] = ("server_error", "overloaded", "drop", "truncated")
 HANG_S = 30.0
+# Good statuses without a reply in them.
+SPOILT = ("malformed_json", "web_page", "no_choices", "error_in_200", "choice_error")
 MODES = ("json_schema", "json_object", "plain")
+ModelList = Literal["openai", "bare", "llama_cpp", "open_router", "null", "none"]
 
 
 @dataclass
@@ -58,12 +66,19 @@ class Settings:
     Attributes:
         key: required API key, None for none.
         models: models that exist, empty for any.
+        retired: models that left service.
+        model_list: the shape of the list of models; `none` has no list.
         max_rpm: requests a minute; more are answered 429. A second's worth may come at once.
+        max_tpm: tokens a minute, of prompts and replies, counted in the same way.
+        tells_limits: whether answers have `x-ratelimit-*` headers.
         latency_s: time an answer takes.
         faults: share of requests that get each fault, drawn from `seed`.
         script: faults of the next requests, in order, before any are drawn; None is no fault.
         structured: the most that `response_format` may ask for.
         refuses_max_tokens: wants `max_completion_tokens` instead.
+        refuses_temperature: takes none, as reasoning models do.
+        cached_tokens, reasoning_tokens: what the usage of each reply tells of them.
+        cost_usd: what the usage says a reply cost, as OpenRouter's does.
         retry_after: how a 429 says when to come back; `retry_after_s` is when.
     """
 
@@ -79,6 +94,15 @@ class Settings:
     retry_after_s: float = 1.0
     token_delay_s: float = 0.0
     seed: int = 0
+    retired: tuple[str, ...] = ()
+    model_list: ModelList = "openai"
+    max_tpm: float | None = None
+    tells_limits: bool = False
+    refuses_temperature: bool = False
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float | None = None
+    batches: BatchSettings = field(default_factory=BatchSettings)
 
 
 @dataclass(frozen=True)
@@ -92,31 +116,14 @@ class Entry:
     body: dict[str, Any]
 
 
-@dataclass
-class Bucket:
-    """A token bucket that holds one second's worth of requests."""
-
-    level: float | None = None
-    filled_at: float = 0.0
-
-    def take(self, rpm: float, now: float) -> bool:
-        capacity = max(1.0, rpm / 60)
-        if self.level is None:
-            self.level, self.filled_at = capacity, now
-        self.level = min(capacity, self.level + (now - self.filled_at) * rpm / 60)
-        self.filled_at = now
-        if self.level < 1:
-            return False
-        self.level -= 1
-        return True
-
-
 class FakeOpenAI:
     """The server; use it as a context manager.
 
     Attributes:
         log: every chat request, in the order of arrival.
-        delivered: how often each content (by digest) got a complete, good reply.
+        delivered: how often each content (by digest) got a complete, good reply, live or in a
+            batch.
+        desk: files and batches.
         admitted: requests the rate limit let in so far.
         open_requests, most_open: requests being answered now, and the most at any time.
     """
@@ -131,7 +138,9 @@ class FakeOpenAI:
         self.admitted = 0
         self.open_requests = 0
         self.most_open = 0
+        self.desk = BatchDesk(self.settings.batches, self._batch_line)
         self._bucket = Bucket()
+        self._tokens = Bucket()
         self._random = random.Random(self.settings.seed)
         self._http = HttpServer(self._handle, port)
 
@@ -165,9 +174,9 @@ class FakeOpenAI:
         if refused is not None:
             return refused
         if request.method == "GET" and request.path == "/v1/models":
-            models = self.settings.models or ("fake-model",)
-            items = [{"id": name, "object": "model", "owned_by": "tests"} for name in models]
-            return Response.of_json({"object": "list", "data": items})
+            return self._model_list()
+        if request.path.startswith(("/v1/files", "/v1/batches")):
+            return await self.desk.handle(request)
         if request.method != "POST" or request.path != "/v1/chat/completions":
             return _problem(404, f"There is nothing at {request.path}.")
         self.open_requests += 1
@@ -195,12 +204,48 @@ class FakeOpenAI:
             response = await self._answer(body, fault)
         else:
             fault = None
-        is_good = response is not None and response.status == 200 and not response.is_cut
-        if is_good and fault not in ("malformed_json", "web_page", "no_choices", "error_in_200"):
-            self.delivered[digest] += 1
+        self._count(digest, response, fault)
+        if response is not None and self.settings.tells_limits:
+            response.headers.update(self._limit_headers())
         status = 0 if response is None else response.status
         self.log.append(Entry(at, digest, status, fault, body))
         return response
+
+    async def _batch_line(self, body: dict[str, Any]) -> Response | None:
+        """The answer to a line of a batch, which no rate limit is for."""
+        fault = self._next_fault()
+        response = self._refused_body(body) or await self._answer(body, fault)
+        self._count(content_digest(body), response, fault)
+        return response
+
+    def _count(self, digest: str, response: Response | None, fault: Fault | None) -> None:
+        is_good = response is not None and response.status == 200 and not response.is_cut
+        if is_good and fault not in SPOILT:
+            self.delivered[digest] += 1
+
+    def _model_list(self) -> Response:
+        names = self.settings.models or ("fake-model",)
+        items: list[dict[str, Any]] = [
+            {"id": name, "object": "model", "owned_by": "tests"} for name in names
+        ]
+        shapes: dict[ModelList, Any] = {
+            "openai": {"object": "list", "data": items},
+            "bare": items,
+            "llama_cpp": {"models": [{"name": name, "model": name} for name in names]},
+            "open_router": {"data": [{**item, "name": f"Test: {item['id']}"} for item in items]},
+            "null": {"object": "list", "data": None},
+        }
+        if self.settings.model_list == "none":
+            return _problem(404, "404 page not found")
+        return Response.of_json(shapes[self.settings.model_list])
+
+    def _limit_headers(self) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        if self.settings.max_rpm is not None:
+            headers |= openai_headers("requests", self.settings.max_rpm, self._bucket)
+        if self.settings.max_tpm is not None:
+            headers |= openai_headers("tokens", self.settings.max_tpm, self._tokens)
+        return headers
 
     def _next_fault(self) -> Fault | None:
         if self.settings.script:
@@ -216,7 +261,19 @@ class FakeOpenAI:
         settings = self.settings
         if settings.max_rpm is not None and not self._bucket.take(settings.max_rpm, now):
             return self._too_many()
+        if settings.max_tpm is not None:
+            tokens = prompt_tokens(body)
+            if not self._tokens.take(settings.max_tpm, now, tokens):
+                return self._too_many()
         self.admitted += 1
+        return self._refused_body(body)
+
+    def _refused_body(self, body: dict[str, Any]) -> Response | None:
+        settings = self.settings
+        if body.get("model") in settings.retired:
+            return _problem(
+                404, f"The model `{body.get('model')}` has been deprecated", "model_not_found"
+            )
         if settings.models and body.get("model") not in settings.models:
             return _problem(
                 404, f"The model `{body.get('model')}` does not exist", "model_not_found"
@@ -228,6 +285,14 @@ class FakeOpenAI:
                 "Use 'max_completion_tokens' instead.",
                 "unsupported_parameter",
                 "max_tokens",
+            )
+        if settings.refuses_temperature and "temperature" in body:
+            return _problem(
+                400,
+                f"Unsupported value: 'temperature' does not support {body['temperature']} with "
+                "this model. Only the default (1) value is supported.",
+                "unsupported_value",
+                "temperature",
             )
         kind = body.get("response_format", {}).get("type", "plain")
         if MODES.index(kind) < MODES.index(settings.structured):
@@ -283,6 +348,9 @@ class FakeOpenAI:
             "bad_request": _problem(400, "Something about the request is wrong"),
             "web_page": Response(200, b"<!doctype html><p>Welcome", "text/html"),
             "no_choices": Response.of_json({"choices": []}),
+            "choice_error": Response.of_json(
+                {"choices": [{"error": {"message": "relay", "code": 503}, "message": None}]}
+            ),
             "error_in_200": Response.of_json({"error": {"message": "upstream", "code": 502}}),
         }
         if fault == "rate_limit":
@@ -307,8 +375,14 @@ class FakeOpenAI:
             message["content"] = text[: len(text) // 2]
         elif fault == "null_content":
             message["content"] = None
-        prompt_tokens = sum(len(turn["content"]) for turn in body["messages"]) // 4
-        usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(text) // 4 + 1}
+        elif fault == "filtered_reply":
+            reason = "content_filter"
+            message["content"] = ""
+        elif fault == "lone_surrogate":
+            message["content"] = f"\ud83d {text}"
+        usage = self._usage(body, text)
+        if self.settings.max_tpm is not None:
+            self._tokens.charge(usage["completion_tokens"])
         return {
             "id": "chatcmpl-fake",
             "object": "chat.completion",
@@ -317,6 +391,24 @@ class FakeOpenAI:
             "choices": [{"index": 0, "message": message, "finish_reason": reason}],
             "usage": None if fault == "no_usage" else usage,
         }
+
+    def _usage(self, body: dict[str, Any], text: str) -> dict[str, Any]:
+        settings = self.settings
+        written = len(text) // 4 + 1 + settings.reasoning_tokens
+        read = prompt_tokens(body)
+        usage: dict[str, Any] = {
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "total_tokens": read + written,
+        }
+        if settings.cached_tokens:
+            usage["prompt_tokens_details"] = {"cached_tokens": settings.cached_tokens}
+        if settings.reasoning_tokens:
+            details = {"reasoning_tokens": settings.reasoning_tokens}
+            usage["completion_tokens_details"] = details
+        if settings.cost_usd is not None:
+            usage["cost"] = settings.cost_usd
+        return usage
 
     def _stream(self, completion: dict[str, Any], fault: Fault | None) -> Response:
         choice = completion["choices"][0]
@@ -338,6 +430,11 @@ class FakeOpenAI:
         )
 
 
+def prompt_tokens(body: Mapping[str, Any]) -> int:
+    """About how many tokens a request has."""
+    return sum(len(turn["content"]) for turn in body["messages"]) // 4
+
+
 def content_digest(body: Mapping[str, Any]) -> str:
     """Hash of what is asked, whatever form the answer is to have."""
     content = [body.get("model"), body.get("messages"), body.get("temperature")]
@@ -356,6 +453,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--key")
     parser.add_argument("--rpm", type=float)
+    parser.add_argument("--tpm", type=float)
+    parser.add_argument("--tells-limits", action="store_true", help="rate-limit headers")
+    parser.add_argument("--batch-delay", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--faults", type=float, default=0.0, help="share of passing faults")
     options = parser.parse_args(arguments)
@@ -363,6 +463,9 @@ def main(arguments: list[str]) -> None:
     settings = Settings(
         key=options.key,
         max_rpm=options.rpm,
+        max_tpm=options.tpm,
+        tells_limits=options.tells_limits,
+        batches=BatchSettings(delay_s=options.batch_delay),
         latency_s=options.latency,
         faults=dict.fromkeys(PASSING_FAULTS, share),
     )
