@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llamaduo_gui.data.text import HashArray, hash_ngrams, hash_tokens, text_key, tokenise
+from llamaduo_gui.data.token_batches import TokenBatch
 
 SIZE = 5
 MIN_SHARE = 0.1
@@ -63,21 +64,45 @@ class Boilerplate:
         own = self.own_mask(hashes)
         return hashes if own is None else hashes[own]
 
+    def strip_batch(self, batch: TokenBatch) -> TokenBatch:
+        """`strip_hashes` for many texts at once."""
+        if not len(self.runs):
+            return batch
+        counts = np.where(batch.has_run(SIZE), self._counts(batch.hashes), 0)
+        if not counts.any():
+            return batch
+        # Between the frequent runs of two texts are SIZE - 1 places without one, so that the
+        # edge of one text's template reaches no run of another text.
+        own = _uncovered(counts, len(batch.hashes))
+        kept = np.concatenate((np.zeros(1, np.int64), np.cumsum(own, dtype=np.int64)))
+        has_own = np.diff(kept[batch.offsets]) > 0
+        return batch.keep(own | ~np.repeat(has_own, batch.lengths))
+
     def own_mask(self, hashes: HashArray) -> npt.NDArray[np.bool_] | None:
         """Which tokens are not boilerplate; None if all count (nothing, or everything, is)."""
         if not len(self.runs) or len(hashes) < SIZE:
             return None
-        runs = hash_ngrams(hashes, SIZE)
-        places = np.minimum(np.searchsorted(self.runs, runs), len(self.runs) - 1)
-        counts = np.where(self.runs[places] == runs, self.counts[places], 0)
+        counts = self._counts(hashes)
         if not counts.any():
             return None
-        covering = _without_edges(counts)
-        starts = np.zeros(len(hashes) + 1, np.int64)
-        starts[: len(covering)] += covering
-        starts[SIZE : SIZE + len(covering)] -= covering
-        own = np.cumsum(starts)[:-1] == 0
+        own = _uncovered(counts, len(hashes))
         return own if own.any() and not own.all() else None
+
+    def _counts(self, hashes: HashArray) -> npt.NDArray[np.int64]:
+        """In how many prompts the run that begins at each token is, 0 if it is not frequent."""
+        runs = hash_ngrams(hashes, SIZE)
+        places = np.minimum(np.searchsorted(self.runs, runs), len(self.runs) - 1)
+        return np.where(self.runs[places] == runs, self.counts[places], 0)
+
+
+def _uncovered(counts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.bool_]:
+    """Which of `length` tokens are in no frequent run."""
+    covering = _without_edges(counts)
+    starts = np.zeros(length + 1, np.int64)
+    starts[: len(covering)] += covering
+    starts[SIZE : SIZE + len(covering)] -= covering
+    result: npt.NDArray[np.bool_] = np.cumsum(starts)[:-1] == 0
+    return result
 
 
 def _without_edges(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

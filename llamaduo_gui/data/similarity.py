@@ -19,7 +19,11 @@ def jaccard(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> float:
     """
     if not len(left) and not len(right):
         return 1.0
-    shared = len(np.intersect1d(left, right, assume_unique=True))
+    few, many = (left, right) if len(left) <= len(right) else (right, left)
+    if not len(few):
+        return 0.0
+    places = np.minimum(np.searchsorted(many, few), len(many) - 1)
+    shared = int(np.count_nonzero(many[places] == few))
     return shared / (len(left) + len(right) - shared)
 
 

@@ -23,6 +23,8 @@ _SPACE = re.compile(r"\s+")
 
 _MASK = (1 << 64) - 1
 _ODD = 0x9E3779B97F4A7C15
+# Odd, so that it has an inverse modulo 2**64.
+HASH_BASE = 0xD6E8FEB86659FD93
 _MAX_CACHED_TOKENS = 500_000
 
 
@@ -53,14 +55,36 @@ def tokenise(text: str) -> list[str]:
     return [rest] if (rest := normalise(text)) else []
 
 
+def is_word(character: str) -> bool:
+    """Whether a character is part of a word or number."""
+    return _TOKEN.fullmatch(character * 2) is not None
+
+
+def is_sign(character: str) -> bool:
+    """Whether a character is a token by itself wherever it stands."""
+    return not is_word(character) and _TOKEN.fullmatch(character) is not None
+
+
+def hash_token(token: str) -> int:
+    """64-bit hash of a token, the same in every process.
+
+    A polynomial in its UTF-8 bytes, each plus one, modulo 2**64, then mixed. `token_batches`
+    computes it for a whole corpus with one running sum, which is why it is a polynomial.
+    """
+    value, factor = 0, 1
+    for byte in token.encode("utf-8", "surrogatepass"):
+        value += (byte + 1) * factor
+        factor = factor * HASH_BASE & _MASK
+    return int(mix(np.array([value & _MASK], np.uint64))[0])
+
+
 class _TokenHashes(dict[str, int]):
-    """64-bit hashes of tokens, remembered: a corpus repeats its words."""
+    """Hashes of tokens, remembered: a corpus repeats its words."""
 
     def __missing__(self, token: str) -> int:
         if len(self) >= _MAX_CACHED_TOKENS:
             self.clear()
-        data = token.encode("utf-8", "surrogatepass")
-        value = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+        value = hash_token(token)
         self[token] = value
         return value
 

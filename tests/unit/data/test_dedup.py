@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 
 from llamaduo_gui.data.boilerplate import Boilerplate, learn_boilerplate
-from llamaduo_gui.data.dedup import ExactIndex, NearDuplicateIndex, shingle_set
+from llamaduo_gui.data.dedup import Duplicate, ExactIndex, NearDuplicateIndex, find_duplicates
 from llamaduo_gui.data.minhash import choose_bands
+from llamaduo_gui.data.shingles import shingle_set, shingle_sets
 from llamaduo_gui.data.similarity import jaccard
 
 WORDS = [f"word{number}" for number in range(4000)]
@@ -162,3 +163,48 @@ def test_exact_duplicates_differ_in_case_and_spacing_only() -> None:
     assert index.query("where is my card?\n") == "first"
     assert index.query("where is my card") is None
     assert len(index) == 1
+
+
+def one_by_one(texts: list[str], boilerplate: Boilerplate | None = None) -> list[Duplicate]:
+    index = NearDuplicateIndex(0.8, boilerplate)
+    found = []
+    for place, text in enumerate(texts):
+        match = index.query_or_add(str(place), text)
+        if match is not None:
+            found.append(Duplicate(place, int(match.name), match.similarity))
+    return found
+
+
+def test_a_corpus_is_deduplicated_as_if_its_texts_came_one_by_one() -> None:
+    rng = random.Random(11)
+    texts = [make_text(rng, rng.randint(1, 60)) for _ in range(400)]
+    texts += [edit(rng, rng.choice(texts), rng.randint(0, 5)) for _ in range(600)]
+    texts += ["", "?!", "\u00dcber \u00dcber alles", "the  THE the", texts[3].upper()]
+    found = find_duplicates(texts)
+    assert found == one_by_one(texts)
+    assert len(found) > 150
+
+
+def test_a_corpus_under_one_header_is_compared_without_it() -> None:
+    header = "Classify the message below into exactly one banking intent, label only. Message:"
+    rng = random.Random(5)
+    texts = [f"{header} {make_text(rng, 12)}" for _ in range(80)]
+    texts += [texts[7] + " now", texts[9]]
+    learned = learn_boilerplate(texts)
+    assert [item.index for item in find_duplicates(texts, boilerplate=learned)] == [80, 81]
+    assert find_duplicates(texts, boilerplate=learned) == one_by_one(texts, learned)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.text(max_size=60), max_size=12), st.sampled_from([0, 4, 9]))
+def test_sets_of_many_texts_are_those_of_each(texts: list[str], copies: int) -> None:
+    header = "one two three four five six seven. "
+    texts = texts + [header + text for text in texts for _ in range(copies)]
+    learned = learn_boilerplate([header + str(number) for number in range(20)])
+    for boilerplate in (Boilerplate.none(), learned):
+        found = [values.tolist() for values in shingle_sets(texts, boilerplate)] if texts else []
+        assert found == [shingle_set(text, boilerplate).tolist() for text in texts]
+
+
+def test_an_empty_corpus_has_no_duplicates() -> None:
+    assert find_duplicates([]) == []

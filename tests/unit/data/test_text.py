@@ -52,7 +52,7 @@ def test_a_text_that_is_not_blank_has_a_token(text: str) -> None:
 
 
 def test_token_hashes_are_the_same_in_every_process() -> None:
-    assert hash_tokens(["alpha"]).tolist() == [11099342189553124947]
+    assert hash_tokens(["alpha"]).tolist() == [7548820497737477787]
 
 
 def test_equal_runs_have_equal_hashes_and_order_counts() -> None:
