@@ -35,11 +35,17 @@ class JobContext:
         if self.cancel_requested.is_set():
             raise JobCancelledError("Stopped; finished work is kept.")
 
+    def redact(self, text: str) -> str:
+        """The text without any of the API keys; for whatever is stored or shown."""
+        for key in self.secrets.values():
+            text = text.replace(key, "[key]")
+        return text
+
     def log(
         self, source: str, text: str, *, level: Level = "info", run_id: int | None = None
     ) -> None:
         """Report one line for the log view."""
-        self.emit(Log(level=level, source=source, text=text, run_id=run_id))
+        self.emit(Log(level=level, source=source, text=self.redact(text), run_id=run_id))
 
     def changed(self, *tables: str) -> None:
         """Say which tables changed, so that views query again."""

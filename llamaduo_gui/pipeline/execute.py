@@ -99,10 +99,11 @@ class Executor:
             status, error = RunStatus.CANCELLED, str(stop)
             raise
         except LlamaDuoError as failure:
-            error = str(failure)
+            error = self.context.redact(str(failure))
             raise
         except BaseException as failure:
-            error = f"{type(failure).__name__}: {failure}"
+            # A bug: what it says may hold anything, an API key too.
+            error = self.context.redact(f"{type(failure).__name__}: {failure}")
             raise
         finally:
             runs.finish(row.id, status, error=error, summary=summary)

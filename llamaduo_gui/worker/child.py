@@ -122,9 +122,8 @@ def _do(spec: JobSpec, context: JobContext, commands: CommandReader) -> Finished
         # The one place where a bug becomes a message: the traceback goes to the log file.
         traceback.print_exc(file=sys.stderr)
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        for key in context.secrets.values():
-            text = text.replace(key, "[key]")
-        return Finished(run_id=0, status="failed", error=text[:2000], is_job=True)
+        error_text = context.redact(text)[:2000]
+        return Finished(run_id=0, status="failed", error=error_text, is_job=True)
 
 
 def _with_project(
