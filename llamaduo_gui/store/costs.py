@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from sqlalchemy import Engine, Integer, case, func, select
 
-from llamaduo_gui.core.types import Stage
+from llamaduo_gui.core.types import Stage, TokenCounts
 from llamaduo_gui.store.schema import replies, runs
 
 
@@ -58,6 +58,23 @@ class CostRow:
         return self.cost_usd + self.lost_usd
 
 
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """One answered call, for forecasts.
+
+    Attributes:
+        tokens: as of the reply.
+        cost_usd: what it cost, None if that is not known.
+        latency_s: seconds to the answer, None for one out of a batch.
+        is_pilot: the stage it belongs to has not begun.
+    """
+
+    tokens: TokenCounts
+    cost_usd: float | None
+    latency_s: float | None
+    is_pilot: bool
+
+
 @dataclass(slots=True)
 class CostTotal:
     """Sums over cost rows that have something in common."""
@@ -99,6 +116,46 @@ class CostQueries:
         with self._engine.connect() as connection:
             return float(connection.scalar(select(func.sum(money))) or 0.0)
 
+    def calls(self, provider: str, model: str, purpose: str, limit: int = 2000) -> list[CallRow]:
+        """Answered calls of a service for one purpose, the newest first, at most `limit`."""
+        counts = ("prompt", "completion", "cached", "cache_write", "reasoning")
+        columns = [replies.c[f"{name}_tokens"] for name in counts]
+        has_begun = func.coalesce(runs.c.attempts, 1) > 0
+        query = (
+            select(*columns, replies.c.cost_usd, replies.c.latency_s, replies.c.batch_id, has_begun)
+            .select_from(replies.outerjoin(runs, runs.c.id == replies.c.run_id))
+            .where(
+                replies.c.provider == provider,
+                replies.c.model == model,
+                replies.c.purpose == purpose,
+                replies.c.state == "done",
+            )
+            .order_by(replies.c.id.desc())
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            found = connection.execute(query).all()
+        return [
+            CallRow(
+                TokenCounts(*row[:5]),
+                row[5],
+                None if row[7] is not None else row[6],
+                is_pilot=not row[8],
+            )
+            for row in found
+        ]
+
+    def answered(self) -> dict[tuple[str, str], int]:
+        """Answered first requests by run key and service; those asked again do not count twice."""
+        query = (
+            select(runs.c.key, replies.c.provider + ":" + replies.c.model, func.count())
+            .select_from(replies.join(runs, runs.c.id == replies.c.run_id))
+            .where(replies.c.state == "done", _attempt() == 0)
+            .group_by(runs.c.key, replies.c.provider, replies.c.model)
+        )
+        with self._engine.connect() as connection:
+            return {(key, name): count for key, name, count in connection.execute(query)}
+
     def rows(self, run_id: int | None = None) -> list[CostRow]:
         """Costs by run, service and purpose, in the order of the runs; of one run or of all."""
         service = replies.c.provider + ":" + replies.c.model
@@ -130,6 +187,11 @@ def total_by(rows: Sequence[CostRow], key: Callable[[CostRow], Hashable]) -> dic
     return {name: CostTotal.of(items) for name, items in groups.items()}
 
 
+def _attempt() -> Any:
+    """Which time a request is asked, from its stored content; 0 where that is not told."""
+    return func.coalesce(replies.c.request["attempt"].as_integer(), 0)
+
+
 def _count(condition: Any) -> Any:
     return func.sum(case((condition, 1), else_=0))
 
@@ -143,7 +205,7 @@ _SUMS = (
     _count(replies.c.state == "done").label("done"),
     _count(replies.c.state == "failed").label("failed"),
     _count(replies.c.state.in_(("in_flight", "in_batch"))).label("under_way"),
-    _count(replies.c.request["attempt"].as_integer() > 0).label("asked_again"),
+    _count(_attempt() > 0).label("asked_again"),
     _total(replies.c.attempts).label("attempts"),
     _total(replies.c.losses).cast(Integer).label("lost"),
     _count(replies.c.batch_id.is_not(None)).label("batched"),

@@ -93,3 +93,24 @@ def test_judges_runs_and_rounds_can_be_told_apart_and_summed(project: Project) -
     run = project.runs.by_key("judge:r1")
     assert run is not None
     assert [row.round for row in project.costs.rows(run.id)] == [1, 1]
+
+
+def test_calls_for_forecasts_are_the_answered_ones_of_a_service_newest_first(
+    project: Project,
+) -> None:
+    begun = project.runs.find_or_create("judge:a", Stage.JUDGE)
+    project.runs.start(begun.id, {})
+    pilot = project.runs.find_or_create("judge:b", Stage.JUDGE)
+    for key, run_id, cost in (("1", begun.id, 0.1), ("2", pilot.id, 0.2), ("3", None, 0.3)):
+        _begin(project, key, run_id)
+        _complete(project, key, cost)
+    _begin(project, "under way", begun.id)
+    _begin(project, "again", begun.id, attempt=1)
+    _complete(project, "again", 0.4)
+    calls = project.costs.calls("openai", "m", "judge")
+    assert [call.cost_usd for call in calls] == [0.4, 0.3, 0.2, 0.1]
+    assert [call.is_pilot for call in calls] == [False, False, True, False]
+    assert calls[0].tokens == TokenCounts(prompt=10, completion=5, cached=4, reasoning=2)
+    assert len(project.costs.calls("openai", "m", "judge", limit=1)) == 1
+    assert project.costs.calls("openai", "m", "answer") == []
+    assert project.costs.answered() == {("judge:a", "openai:m"): 1, ("judge:b", "openai:m"): 1}
