@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Update, and_, select, update
+from sqlalchemy import ColumnElement, Engine, Update, and_, func, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 
 from llamaduo_gui.store.rows import BatchRow
@@ -40,11 +40,8 @@ class BatchQueries:
     ) -> int:
         """Store that a batch is about to be handed in, with its requests, in one step.
 
-        Requests that have a reply keep it. One that is in flight was left so by a process that
-        died: it counts as a loss.
-
-        `label` is the name it can be found by at the service; `requests` are key, purpose and
-        content of each.
+        Requests that have a reply keep it. `label` is the name the batch can be found by at the
+        service; `requests` are key, purpose and content of each.
 
         Returns:
             The batch's id.
@@ -55,7 +52,7 @@ class BatchQueries:
             batch = {"label": label, "base_url": base_url, **shared, "state": "noted"}
             counts = {"done": 0, "total": 0, "problem": "", "created_at": now}
             statement = insert(batches).values(**batch, **counts).returning(batches.c.id)
-            batch_id = connection.execute(statement).scalar_one()
+            batch_id: int = connection.execute(statement).scalar_one()
             rows = [
                 {
                     **shared,
@@ -116,16 +113,23 @@ class BatchQueries:
             connection.execute(_end(batch_id, "failed").values(problem=problem))
             connection.execute(_free(batch_id, problem))
 
-    def lose(self, batch_id: int, problem: str) -> int:
-        """End a batch nobody can find; each request may have been paid and counts as a loss.
+    def lose(self, batch_id: int, problem: str, lost_usd: Mapping[str, float | None]) -> None:
+        """End a batch nobody can find; its requests may have been paid and count as losses.
 
-        Returns:
-            How many were lost.
+        Args:
+            batch_id: the batch.
+            problem: why it cannot be found.
+            lost_usd: what each request may have cost, by key; None where no price is known.
         """
         with self._durable_engine.begin() as connection:
             connection.execute(_end(batch_id, "lost").values(problem=problem))
-            freed = connection.execute(_free(batch_id, problem).values(losses=replies.c.losses + 1))
-        return freed.rowcount
+            for key, usd in lost_usd.items():
+                lost: dict[str, Any] = {"losses": replies.c.losses + 1}
+                if usd is not None:
+                    lost["lost_usd"] = func.coalesce(replies.c.lost_usd, 0.0) + usd
+                this = _free(batch_id, problem).where(replies.c.request_key == key)
+                connection.execute(this.values(**lost))
+            connection.execute(_free(batch_id, problem))
 
 
 def _note_request() -> Insert:
@@ -140,11 +144,9 @@ def _note_request() -> Insert:
         losses=0,
         error="",
     )
-    was_in_flight = (replies.c.state == "in_flight").cast(replies.c.losses.type)
     return statement.on_conflict_do_update(
         index_elements=["request_key"],
         set_={
-            "losses": replies.c.losses + was_in_flight,
             "state": "in_batch",
             "run_id": statement.excluded.run_id,
             "batch_id": statement.excluded.batch_id,

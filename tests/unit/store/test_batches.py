@@ -85,21 +85,21 @@ def test_the_requests_of_a_failed_batch_go_into_the_next_and_stay_there(project:
 def test_a_lost_batch_counts_each_request_that_has_no_reply(project: Project) -> None:
     batch_id = note(project, "one", "a", "b", "c")
     answer(project, "c")
-    assert project.batches.lose(batch_id, "not found") == 2
+    project.batches.lose(batch_id, "not found", {"a": 0.25, "b": None, "c": 0.25})
     assert states(project, "a", "b", "c") == [("failed", 1), ("failed", 1), ("done", 0)]
     assert project.replies.lost_count() == 2
+    row = project.replies.find("a")
+    assert row is not None
+    assert row.lost_usd == 0.25
     assert project.batches.get(batch_id).problem == "not found"
 
 
-def test_noting_keeps_a_reply_and_counts_what_was_in_flight(project: Project) -> None:
-    for key in ("done", "sent"):
-        project.replies.begin(
-            key, run_id=None, provider="p", model="m", purpose="judge", request={}
-        )
-    answer(project, "done")
-    batch_id = note(project, "one", "done", "sent", "new")
-    assert states(project, "done", "sent", "new") == [("done", 0), ("in_batch", 1), ("in_batch", 0)]
-    assert project.batches.keys_under_way(batch_id) == {"sent", "new"}
+def test_noting_keeps_a_reply_that_is_there(project: Project) -> None:
+    project.replies.begin("a", run_id=None, provider="p", model="m", purpose="judge", request={})
+    answer(project, "a")
+    batch_id = note(project, "one", "a", "b")
+    assert states(project, "a", "b") == [("done", 0), ("in_batch", 0)]
+    assert project.batches.keys_under_way(batch_id) == {"b"}
 
 
 def test_batches_are_listed_by_run(project: Project) -> None:
