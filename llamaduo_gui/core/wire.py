@@ -6,16 +6,23 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.paths import resource
 
-Tag = Literal["instruction", "response", "target_response", "candidate_response"]
+Tag = Literal[
+    "instruction",
+    "response",
+    "target_response",
+    "candidate_response",
+    "seed_system",
+    "seed_history",
+]
 
-TAGS: tuple[Tag, ...] = ("instruction", "response", "target_response", "candidate_response")
+TAGS: tuple[Tag, ...] = get_args(Tag)
 
 # A `<` (or one escaped before) in front of one of our tag names, opening or closing. Possessive,
 # because a megabyte of blanks after a `<` must not take quadratic time.
@@ -84,6 +91,7 @@ class PromptTemplate:
         user: the user turn with its `{places}`.
         schema_name: name of the JSON schema on the wire.
         schema: JSON schema of the reply, keys in the order they are to be written.
+        parts: further texts with places of their own, by name, for what only some prompts have.
     """
 
     name: str
@@ -92,6 +100,7 @@ class PromptTemplate:
     user: str
     schema_name: str
     schema: dict[str, Any]
+    parts: dict[str, str] = field(default_factory=dict)
 
     def render(self, values: Mapping[str, str]) -> str:
         """The user turn with its places filled; user text must come through `delimit`."""
@@ -115,6 +124,7 @@ def load_prompt(name: str) -> PromptTemplate:
             user=str(data["user"]).strip(),
             schema_name=str(data["schema_name"]),
             schema=json.loads(data["schema"]),
+            parts={key: str(text).strip() for key, text in data.get("parts", {}).items()},
         )
     except FileNotFoundError as error:
         raise ConfigError(

@@ -123,7 +123,7 @@ class Executor:
         return work[step.stage](step, run)
 
     def _synthesize(self, step: Step, run: RunRow) -> Summary:
-        from llamaduo_gui.pipeline.feedback import category_weights
+        from llamaduo_gui.pipeline.feedback import seed_weights
         from llamaduo_gui.synthesis.stage import run_synthesis
 
         number = _round_of(step)
@@ -137,7 +137,7 @@ class Executor:
             self.context,
             round_number=number,
             config=config,
-            category_weights=category_weights(self.project, config, number - 1),
+            seed_weights=seed_weights(self.project, config, number),
         )
 
     def _finetune(self, step: Step, run: RunRow) -> Summary:

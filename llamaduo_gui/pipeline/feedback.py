@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import LlamaDuoError
-from llamaduo_gui.core.types import ModelKind, Split
-from llamaduo_gui.evaluation.scores import RunScores, category_scores, load_scores
+from llamaduo_gui.core.types import POOLED, ModelKind, Record, Split
+from llamaduo_gui.evaluation.scores import RunScores, load_scores
 from llamaduo_gui.evaluation.verdict import gather
 from llamaduo_gui.pipeline.decide import Decision, decide
 from llamaduo_gui.pipeline.plan import DecidedRound, answer_steps
+from llamaduo_gui.pipeline.weak_spots import weigh_seeds
 from llamaduo_gui.store.project import Project
+
+_WEIGHTS_SETTING = "synthesis.weights.r"
 
 
 def decide_round(
@@ -50,21 +55,43 @@ def read_decisions(project: Project) -> dict[int, DecidedRound]:
     return found
 
 
-def category_weights(
-    project: Project, config: PipelineConfig, judged_round: int
+def seed_weights(
+    project: Project, config: PipelineConfig, round_number: int
 ) -> dict[str, float] | None:
-    """How much each category needs more data: 1 for a perfect one, 100 for one that always fails.
+    """How much more data a round needs around each training record, by prompt_id.
 
-    Taken from the validation means of a judged round; None for the uniform strategy or when
-    nothing was judged.
+    Taken from the validation scores of the round before; None for the other strategies and where
+    nothing was judged. The weights a round began with are kept: judging once more does not change
+    the requests of a round that was stopped.
     """
     if config.synthesis.strategy != "failure_driven":
         return None
-    scores = _scores(project, config, ModelKind.TUNED, judged_round)
-    if scores is None:
+    key = f"{_WEIGHTS_SETTING}{round_number}"
+    kept: dict[str, float] | None = project.get_setting(key)
+    if kept:
+        return kept
+    judged = _judged_prompts(project, config, round_number - 1)
+    if not judged:
         return None
-    means = {item.category: item.mean for item in category_scores(scores)}
-    return {name: 101.0 - mean for name, mean in means.items() if mean is not None} or None
+    train = [row.record for row in project.records.by_split(Split.TRAIN)]
+    weights = weigh_seeds(train, judged, config.seed)
+    project.set_setting(key, weights)
+    return weights
+
+
+def _judged_prompts(
+    project: Project, config: PipelineConfig, number: int
+) -> list[tuple[Record, float]]:
+    """The deciding split's records with the mean score of the student's answers."""
+    scores = _scores(project, config, ModelKind.TUNED, number)
+    if scores is None:
+        return []
+    values: dict[int, list[float]] = {}
+    for response in scores.responses:
+        found = response.scores.get(POOLED, {}).values()
+        values.setdefault(response.record_id, []).extend(v for v in found if v is not None)
+    rows = project.records.by_ids([record_id for record_id, found in values.items() if found])
+    return [(row.record, fmean(values[row.id])) for row in rows]
 
 
 def _scores(

@@ -89,6 +89,11 @@ def round_steps(number: int, split: Split) -> list[Step]:
     return steps
 
 
+def next_synthesis_round(trained: Collection[int]) -> int:
+    """The round that new pairs are for, given the rounds with a finished student."""
+    return max(trained, default=0) + 1
+
+
 def final_steps(number: int, quant: str) -> list[Step]:
     """Export of the chosen round, its answers on the test split beside the baselines', report."""
     test = Split.TEST

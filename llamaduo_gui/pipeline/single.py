@@ -14,7 +14,7 @@ from llamaduo_gui.pipeline.backends import find_gguf
 from llamaduo_gui.pipeline.execute import Executor, export_copy
 from llamaduo_gui.pipeline.feedback import read_decisions
 from llamaduo_gui.pipeline.loop import write_report
-from llamaduo_gui.pipeline.plan import Step, answer_steps
+from llamaduo_gui.pipeline.plan import Step, answer_steps, next_synthesis_round
 from llamaduo_gui.pipeline.spending import put_budget_in_force
 from llamaduo_gui.store.project import Project
 
@@ -50,8 +50,8 @@ def run_single(project: Project, context: JobContext, options: Mapping[str, Any]
 def _steps(project: Project, config: PipelineConfig, stage: Stage) -> list[Step]:
     trained = trained_rounds(project)
     if stage is Stage.SYNTHESIZE:
-        number = max(trained, default=-1) + 1 or 1
-        return [Step(f"synthesize:r{max(number, 1)}", stage, max(number, 1))]
+        number = next_synthesis_round(trained)
+        return [Step(f"synthesize:r{number}", stage, number)]
     if stage is Stage.FINETUNE:
         return [_finetune_step(project, trained)]
     if not trained:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Engine, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from llamaduo_gui.core.types import (
@@ -23,6 +24,9 @@ from llamaduo_gui.store.schema import records
 SortKey = Literal["id", "category", "split", "instruction", "response", "round", "status"]
 
 
+_BATCH_ROWS = 1000
+
+
 class RecordQueries:
     """Reads and writes the `records` table."""
 
@@ -36,6 +40,35 @@ class RecordQueries:
         ]
         with self._engine.begin() as connection:
             connection.execute(insert(records), rows)
+
+    def import_coverage(
+        self, items: Iterable[tuple[Record, str]], assign: Callable[[], Sequence[Split]]
+    ) -> None:
+        """Store records as they come and their frozen splits at the end: all of it, or nothing.
+
+        Memory stays that of a batch, however many there are. The table must be empty.
+
+        Args:
+            items: records with their source ("file:line").
+            assign: called after the last one; the split of each, in order.
+        """
+        iterator = iter(items)
+        with self._engine.begin() as connection:
+            while batch := list(itertools.islice(iterator, _BATCH_ROWS)):
+                rows = [
+                    _values(record, Origin.COVERAGE, Split.TRAIN, 0, source)
+                    for record, source in batch
+                ]
+                connection.execute(insert(records), rows)
+            first = connection.scalar(select(func.min(records.c.id))) or 1
+            moved = [
+                {"row": first + place, "to": split.value}
+                for place, split in enumerate(assign())
+                if split is not Split.TRAIN
+            ]
+            if moved:
+                query = update(records).where(records.c.id == bindparam("row"))
+                connection.execute(query.values(split=bindparam("to")), moved)
 
     def add_synthetic(self, items: Sequence[NewSynthetic]) -> int:
         """Store synthetic pairs; a pair whose `source` is there already is left as it is.
@@ -106,6 +139,27 @@ class RecordQueries:
             found = connection.execute(select(*columns, func.count()).group_by(*columns)).all()
         return {(Origin(o), Split(s), RecordStatus(st)): int(n) for o, s, st, n in found}
 
+    def yield_counts(
+        self, round_number: int | None = None
+    ) -> dict[tuple[RecordStatus, RejectReason | None], int]:
+        """Synthetic pairs by status and reason (see `RecordRow.is_decided_by_hand`)."""
+        columns = (records.c.status, records.c.reject_reason)
+        query = select(*columns, func.count()).where(records.c.origin == Origin.SYNTHETIC.value)
+        if round_number is not None:
+            query = query.where(records.c.round == round_number)
+        with self._engine.connect() as connection:
+            found = connection.execute(query.group_by(*columns)).all()
+        return {
+            (RecordStatus(status), RejectReason(reason) if reason else None): int(number)
+            for status, reason, number in found
+        }
+
+    def synthetic_rounds(self) -> list[int]:
+        """Numbers of the rounds that have synthetic pairs."""
+        query = select(records.c.round).where(records.c.round > 0).distinct()
+        with self._engine.connect() as connection:
+            return sorted(connection.scalars(query))
+
     def reject_counts(self, round_number: int | None = None) -> dict[RejectReason, int]:
         """Rejected pairs by reason, of one round or of all."""
         query = (
@@ -166,17 +220,23 @@ class RecordQueries:
         with self._engine.connect() as connection:
             return [_row(item) for item in connection.execute(query).mappings()]
 
-    def set_status(
-        self, record_id: int, status: RecordStatus, reason: RejectReason | None = None
-    ) -> None:
-        """Accept or reject one synthetic pair by hand."""
+    def set_status(self, record_ids: Sequence[int], status: RecordStatus) -> int:
+        """Accept or reject synthetic pairs by hand; why they had been rejected stays with them.
+
+        Returns:
+            How many had another status before.
+        """
         query = (
             update(records)
-            .where(records.c.id == record_id, records.c.origin == Origin.SYNTHETIC.value)
-            .values(status=status.value, reject_reason=reason.value if reason else None)
+            .where(
+                records.c.id.in_(list(record_ids)),
+                records.c.origin == Origin.SYNTHETIC.value,
+                records.c.status != status.value,
+            )
+            .values(status=status.value)
         )
         with self._engine.begin() as connection:
-            connection.execute(query)
+            return connection.execute(query).rowcount
 
     def _fetch(self, condition: ColumnElement[bool]) -> list[RecordRow]:
         with self._engine.connect() as connection:
@@ -253,4 +313,8 @@ def _conditions(view: RecordFilter) -> list[ColumnElement[bool]]:
         conditions.append(records.c.category == view.category)
     if view.round is not None:
         conditions.append(records.c.round == view.round)
+    if view.is_by_hand:
+        is_kept = records.c.status == RecordStatus.KEPT.value
+        conditions.append(is_kept == records.c.reject_reason.is_not(None))
+        conditions.append(records.c.origin == Origin.SYNTHETIC.value)
     return conditions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,13 +15,11 @@ from llamaduo_gui.providers.base import ChatRequest
 from llamaduo_gui.providers.ledger import StoredReply
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import NewSynthetic, RecordRow, RunRow
-from llamaduo_gui.synthesis.filtering import PairFilter
+from llamaduo_gui.synthesis.filtering import PairFilter, Rejection
 from llamaduo_gui.synthesis.parse import ParsedPair, ParseReject, parse_reply
+from llamaduo_gui.synthesis.plan import RequestPlan
 from llamaduo_gui.synthesis.prompts import SeedPair, build_request
-from llamaduo_gui.synthesis.seeds import SeedOrder
 
-# Requests a round may take: this many times what it would take if every pair were kept.
-MAX_REQUESTS_FACTOR = 3
 # That many replies in a row without one pair to keep: more of them would only cost money.
 FRUITLESS_REPLIES = 25
 _KEY_DIGITS = 12
@@ -38,7 +35,7 @@ class Yield:
         requests: requests whose replies were taken in.
         replies: those that were answered; the rest failed for good.
         parsed: pairs of the form that was asked for.
-        kept: pairs used; `rejected` counts the others by reason.
+        kept: pairs used, by category in `kept_by_category`; `rejected` counts the others by reason.
     """
 
     requests: int = 0
@@ -46,6 +43,12 @@ class Yield:
     parsed: int = 0
     kept: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    kept_by_category: Counter[str] = field(default_factory=Counter)
+
+    def keep(self, record: Record) -> None:
+        """Count a pair that is used."""
+        self.kept += 1
+        self.kept_by_category[record.category] += 1
 
 
 @dataclass(slots=True)
@@ -58,7 +61,12 @@ class Intake:
 
     A pair that is in the database already (the run was interrupted, or a person accepted or
     rejected it) keeps the status it has there. Pairs of requests that the present settings would
-    not make count as kept pairs of the round, and later ones must differ from them.
+    not make count as kept pairs of the round, and later ones must differ from them; so must they
+    from what a person rejected.
+
+    A category that has its quota gets no further request. A request of it waits while those under
+    way could still fill the quota, so whether it is sent does not depend on the network either;
+    the last reply may bring a few pairs more than the quota, and they are kept.
     """
 
     project: Project
@@ -67,13 +75,16 @@ class Intake:
     teacher: ServiceConfig
     settings: SynthesisConfig
     round_number: int
-    seeds: SeedOrder
+    plan: RequestPlan
     pair_filter: PairFilter
     result: Yield = field(default_factory=Yield)
     _meter: ProgressMeter = field(init=False)
     _existing: dict[str, RecordRow] = field(default_factory=dict)
     _waiting: dict[int, StoredReply] = field(default_factory=dict)
-    _sent: int = 0
+    _under_way: Counter[str] = field(default_factory=Counter)
+    _passed_over: set[int] = field(default_factory=set)
+    _looked_at: int = 0
+    _next: int = 0
     _fruitless: int = 0
     _last_notice: float = 0.0
     _room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,7 +112,7 @@ class Intake:
     @property
     def max_requests(self) -> int:
         """Requests after which the round ends with what it has."""
-        return MAX_REQUESTS_FACTOR * math.ceil(self.target / self.settings.pairs_per_request)
+        return len(self.plan)
 
     @property
     def is_fruitless(self) -> bool:
@@ -111,25 +122,35 @@ class Intake:
     @property
     def is_over(self) -> bool:
         """Whether no further request is wanted."""
-        return self.kept >= self.target or self.is_fruitless
+        return self.kept >= self.target or self.is_fruitless or self.has_all_quotas
+
+    @property
+    def has_all_quotas(self) -> bool:
+        """Whether every category has the pairs it may have."""
+        return not self.plan.has_room_beyond_quotas and all(map(self._is_full, self.plan.quotas))
 
     def request(self, index: int) -> ChatRequest:
         """Request `index` of the round; the same whenever it is asked."""
         return build_request(
             self.teacher,
-            SeedPair.of(self.seeds.record(index)),
+            SeedPair.of(self.plan.record(index)),
             count=self.settings.pairs_per_request,
             temperature=self.settings.temperature,
-            repeat=self.seeds.request_seed(index),
+            repeat=self.plan.request_seed(index),
         )
 
     async def requests(self) -> AsyncIterator[tuple[ChatRequest, int]]:
         """Requests with their index, each as soon as it is sure to be needed."""
-        while not self.is_over and self._sent < self.max_requests:
-            under_way = self._sent - self.result.requests
-            if under_way * self.settings.pairs_per_request < self.target - self.kept:
-                index = self._sent
-                self._sent += 1
+        while not self.is_over and self._looked_at < self.max_requests:
+            index = self._looked_at
+            category = self.plan.record(index).category
+            if self._is_full(category):
+                self._looked_at += 1
+                self._passed_over.add(index)
+                self._take_waiting()
+            elif self._has_room(category):
+                self._looked_at += 1
+                self._under_way[category] += 1
                 yield self.request(index), index
             else:
                 self._room.clear()
@@ -138,25 +159,58 @@ class Intake:
     def on_reply(self, index: int, reply: StoredReply) -> None:
         """Take in a reply, and those that waited for it."""
         self._waiting[index] = reply
-        while not self.is_over and (reply_now := self._waiting.pop(self.result.requests, None)):
-            self._take(self.result.requests, reply_now)
-            self.result.requests += 1
+        self._take_waiting()
         self._room.set()
 
+    def _take_waiting(self) -> None:
+        while not self.is_over:
+            if self._next in self._passed_over:
+                self._next += 1
+            elif (reply := self._waiting.pop(self._next, None)) is not None:
+                self._take(self._next, reply)
+                self._under_way[self.plan.record(self._next).category] -= 1
+                self._next += 1
+                self.result.requests += 1
+            else:
+                return
+
+    def _has_room(self, category: str) -> bool:
+        """Whether a request is needed even if all pairs of those under way are kept."""
+        each = self.settings.pairs_per_request
+        if self._under_way.total() * each >= self.target - self.kept:
+            return False
+        quota = self.plan.quotas.get(category)
+        kept = self.result.kept_by_category[category]
+        return quota is None or self._under_way[category] * each < quota - kept
+
+    def _is_full(self, category: str) -> bool:
+        quota = self.plan.quotas.get(category)
+        return quota is not None and self.result.kept_by_category[category] >= quota
+
+    def counts(self) -> dict[str, int]:
+        """How many pairs were asked for, read, kept, and rejected by reason ("rejected.REASON")."""
+        result = self.result
+        rejected = {f"rejected.{name}": number for name, number in sorted(result.rejected.items())}
+        asked = result.requests * self.settings.pairs_per_request
+        return {"asked": asked, "parsed": result.parsed, "kept": result.kept, **rejected}
+
     def finish(self) -> None:
-        """Report the last state."""
+        """Count what an earlier attempt stored and this one did not get to; report the end."""
+        for row in self._existing.values():
+            self._count(row)
+        self._existing.clear()
         self._notify(is_last=True)
 
     def _take(self, index: int, reply: StoredReply) -> None:
         """Check and store the pairs of one reply."""
-        seed = SeedPair.of(self.seeds.record(index))
+        seed = SeedPair.of(self.plan.record(index))
         kept_before = self.kept
         new = []
         for place, item in enumerate(self._parse(reply)):
             self.result.parsed += isinstance(item, ParsedPair)
             name = f"{reply.key[:_KEY_DIGITS]}:{place}"
             source = f"{self.run.key}:{name}"
-            if (row := self._existing.get(source)) is not None:
+            if (row := self._existing.pop(source, None)) is not None:
                 self._count(row)
             else:
                 record = seed.new_record(
@@ -188,7 +242,7 @@ class Intake:
         rejection = item if isinstance(item, ParseReject) else self.pair_filter.check(record, seed)
         if rejection is None:
             self.pair_filter.keep(record)
-            self.result.kept += 1
+            self.result.keep(record)
             return NewSynthetic(record, self.round_number, source)
         self.result.rejected[rejection.reason.value] += 1
         return NewSynthetic(
@@ -198,13 +252,16 @@ class Intake:
             RecordStatus.REJECTED,
             rejection.reason,
             rejection.detail,
+            rejection.against if isinstance(rejection, Rejection) else "",
         )
 
     def _count(self, row: RecordRow) -> None:
         if row.status is RecordStatus.KEPT:
             self.pair_filter.keep(row.record)
-            self.result.kept += 1
+            self.result.keep(row.record)
         else:
+            if row.is_decided_by_hand:
+                self.pair_filter.keep(row.record)
             self.result.rejected[row.reject_reason or BY_HAND] += 1
 
     def _take_over_leftovers(self, rows: list[RecordRow]) -> None:
@@ -215,11 +272,13 @@ class Intake:
         }
         for row in rows:
             if row.source.rpartition(":")[0] not in names:
-                self._count(row)
+                self._count(self._existing.pop(row.source))
 
     def _notify(self, *, is_last: bool = False) -> None:
         now = time.monotonic()
         if is_last or now - self._last_notice >= _NOTIFY_INTERVAL_S:
             self._last_notice = now
             self.project.runs.set_progress(self.run.id, min(self.kept, self.target), self.target)
+            for name, value in self.counts().items():
+                self.context.metric(self.run.id, name, value, self.result.requests)
             self.context.changed("records", "replies")

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import json_repair
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -22,6 +22,8 @@ _DECODER = json.JSONDecoder()
 _BRACKET = re.compile(r"[{\[]")
 # Brackets of the prose before the JSON to try; code in a broken reply may have thousands.
 _MAX_STARTS = 50
+_LIST_HEAD = re.compile(r"""\[\s*+(?:\{\s*+"pairs"\s*+:\s*+\[)?|\{\s*+"pairs"\s*+:\s*+\[""")
+_NEXT_OBJECT = re.compile(r"[\s,]*+\{")
 _LIKELY_START = re.compile(r"[{\[][\s{\[]{0,20}[\"']?(?:pairs|instruction)\b")
 _REFUSAL = re.compile(
     r"\b(?:i(?:'m| am)?\s+(?:sorry|unable|not able)|i\s+(?:can(?:no|')t|cannot|won't|will not)|"
@@ -83,23 +85,36 @@ def parse_reply(text: str, finish_reason: FinishReason = "stop") -> list[ParsedP
 
     Args:
         text: the reply.
-        finish_reason: why the service stopped. When it was cut off ("length"), the last entry of a
-            list that had to be completed by guessing is rejected as truncated.
+        finish_reason: why the service stopped. Of a list that was cut off ("length", or an end in
+            the middle of things) the complete entries are read, and what follows them is one
+            truncated pair.
     """
-    entries, is_whole = _find_entries(text)
-    if entries is None:
+    found = _find_list(text)
+    if found is None:
         return [_no_pairs(text, finish_reason)]
-    is_cut = not is_whole and (finish_reason == "length" or _looks_cut(text))
-    last = len(entries) - 1
-    found = [
-        _truncated(entry) if is_cut and place == last else _check(entry)
-        for place, entry in enumerate(entries)
-    ]
-    return found or [ParseReject(RejectReason.SCHEMA, "The list of pairs is empty.")]
+    entries, is_cut = found.entries, finish_reason == "length" or _looks_cut(text)
+    if found.is_closed or not is_cut:
+        return [_check(entry) for entry in entries] or [_empty_list()]
+    # Behind the complete entries a forgiving parser may have made one of the rest.
+    whole = min(found.complete, len(entries)) if found.complete else max(0, len(entries) - 1)
+    rest = entries[whole] if whole < len(entries) else None
+    return [*(_check(entry) for entry in entries[:whole]), _truncated(rest)]
 
 
-def _find_entries(text: str) -> tuple[list[Any] | None, bool]:
-    """The list of entries, and whether it was there in full without guessing."""
+class _FoundList(NamedTuple):
+    """The entries of a reply.
+
+    Attributes:
+        is_closed: the list was there in full, without guessing.
+        complete: how many entries at its beginning were.
+    """
+
+    entries: list[Any]
+    is_closed: bool
+    complete: int
+
+
+def _find_list(text: str) -> _FoundList | None:
     starts = [match.start() for match in itertools.islice(_BRACKET.finditer(text), _MAX_STARTS)]
     for start in starts:
         try:
@@ -109,16 +124,37 @@ def _find_entries(text: str) -> tuple[list[Any] | None, bool]:
         entries = _entries_of(value)
         # Behind the first bracket, a lone pair may be one of a list whose beginning is broken.
         if entries is not None and (start == starts[0] or entries != [value]):
-            return entries, True
+            return _FoundList(entries, is_closed=True, complete=len(entries))
     if not starts:
-        return None, False
+        return None
     likely = _LIKELY_START.search(text)
     start = likely.start() if likely else starts[0]
     try:
         repaired = json_repair.loads(text[start : start + _MAX_REPAIRED], skip_json_loads=True)
     except (ValueError, RecursionError):
-        return None, False
-    return _entries_of(repaired), False
+        return None
+    entries = _entries_of(repaired)
+    if entries is None:
+        return None
+    return _FoundList(entries, is_closed=False, complete=_count_complete(text, start))
+
+
+def _count_complete(text: str, start: int) -> int:
+    """How many objects, one after the other, stand in full in the list that begins at `start`.
+
+    Only well-formed JSON is counted: 0 where the list itself had to be guessed.
+    """
+    head, count = _LIST_HEAD.match(text, start), 0
+    if head is None:
+        return 0
+    position = head.end()
+    while match := _NEXT_OBJECT.match(text, position):
+        try:
+            _, position = _DECODER.raw_decode(text, match.end() - 1)
+        except (ValueError, RecursionError):
+            break
+        count += 1
+    return count
 
 
 def _entries_of(value: object) -> list[Any] | None:
@@ -141,6 +177,10 @@ def _check(entry: object) -> ParsedPair | ParseReject:
     except ValidationError as error:
         return _reject(RejectReason.SCHEMA, _describe(error), entry)
     return ParsedPair(pair.instruction, pair.response)
+
+
+def _empty_list() -> ParseReject:
+    return ParseReject(RejectReason.SCHEMA, "The list of pairs is empty.")
 
 
 def _truncated(entry: object) -> ParseReject:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamaduo_gui.core.config import ServiceConfig
 from llamaduo_gui.core.types import Message, Record
-from llamaduo_gui.core.wire import delimit, load_prompt
+from llamaduo_gui.core.wire import PromptTemplate, delimit, fill, load_prompt
 from llamaduo_gui.providers.base import ChatRequest, ReplySchema
 
 PROMPT = "synthesize"
@@ -14,33 +15,42 @@ PROMPT = "synthesize"
 
 @dataclass(frozen=True, slots=True)
 class SeedPair:
-    """The part of a training record that is shown to the teacher.
+    """A training record as the teacher is shown it: its last exchange, and what stands before.
+
+    A new pair is another last exchange: its record carries the seed's system turn and earlier
+    turns word for word, and only the two new turns are the teacher's.
 
     Attributes:
         record: the record itself.
-        system: its system turn; new pairs carry it too, the teacher does not see it.
-        instruction: first user turn. Later turns lean on earlier ones, and a pair made from one
-            alone would not make sense.
-        response: the assistant's answer to it.
+        system: its system turn.
+        history: the turns between the system turn and the last user turn.
+        instruction: last user turn.
+        response: the assistant's answer to it, the record's target.
     """
 
     record: Record
     system: Message | None
+    history: tuple[Message, ...]
     instruction: str
     response: str
 
     @classmethod
     def of(cls, record: Record) -> SeedPair:
-        """The first exchange of a conversation."""
+        """The last exchange of a conversation."""
         messages = record.messages
-        system = messages[0] if messages[0].role == "system" else None
-        asked = next(place for place, turn in enumerate(messages) if turn.role == "user")
-        answer = next(turn for turn in messages[asked:] if turn.role == "assistant")
-        return cls(record, system, messages[asked].content, answer.content)
+        first = 1 if messages[0].role == "system" else 0
+        asked = last_question_place(messages)
+        return cls(
+            record=record,
+            system=messages[0] if first else None,
+            history=messages[first:asked],
+            instruction=messages[asked].content,
+            response=record.target,
+        )
 
     def new_record(self, instruction: str, response: str, prompt_id: str, generator: str) -> Record:
-        """A synthetic record made from this seed: its system turn and category, the new pair."""
-        turns = (Message("user", instruction), Message("assistant", response))
+        """A synthetic record made from this seed: its category and beginning, the new pair."""
+        turns = (*self.history, Message("user", instruction), Message("assistant", response))
         return Record(
             messages=(self.system, *turns) if self.system else turns,
             category=self.record.category,
@@ -48,6 +58,11 @@ class SeedPair:
             generator=generator,
             seed_prompt=self.record.prompt_id,
         )
+
+
+def last_question_place(messages: Sequence[Message]) -> int:
+    """Index of the last user turn, the one that the target responds to."""
+    return max(place for place, turn in enumerate(messages) if turn.role == "user")
 
 
 def build_request(
@@ -66,7 +81,7 @@ def build_request(
     user = template.render(
         {
             "count": str(count),
-            "seed_instruction": delimit("instruction", seed.instruction),
+            "seed_instruction": _with_context(template, seed),
             "seed_response": delimit("response", seed.response),
         }
     )
@@ -78,3 +93,16 @@ def build_request(
         reply_schema=ReplySchema(template.schema_name, template.schema),
         repeat=repeat,
     )
+
+
+def _with_context(template: PromptTemplate, seed: SeedPair) -> str:
+    """The delimited instruction, after the system turn and earlier turns where there are any."""
+    parts = []
+    if seed.system is not None:
+        system = delimit("seed_system", seed.system.content)
+        parts.append(fill(template.parts["system"], {"seed_system": system}))
+    if seed.history:
+        turns = "\n\n".join(f"[{turn.role}]\n{turn.content}" for turn in seed.history)
+        history = delimit("seed_history", turns)
+        parts.append(fill(template.parts["history"], {"seed_history": history}))
+    return "\n\n".join([*parts, delimit("instruction", seed.instruction)])

@@ -9,14 +9,25 @@ from llamaduo_gui.core.config import PipelineConfig, ServiceConfig
 from llamaduo_gui.core.errors import ConfigError, UserError
 from llamaduo_gui.core.events import Level
 from llamaduo_gui.core.job import JobContext
-from llamaduo_gui.core.types import Origin, Split
+from llamaduo_gui.core.types import RecordStatus, RejectReason, Split
 from llamaduo_gui.providers.engine import RequestEngine
 from llamaduo_gui.providers.registry import make_provider
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import RunRow
 from llamaduo_gui.synthesis.filtering import PairFilter
 from llamaduo_gui.synthesis.intake import Intake
-from llamaduo_gui.synthesis.seeds import SeedOrder
+from llamaduo_gui.synthesis.plan import RequestPlan
+from llamaduo_gui.synthesis.seeds import SeedPool, all_strategies
+
+# Pairs of earlier rounds that later seeds may keep away from, kept or not. What became of them is
+# left out of account, so that a decision by hand does not change the requests of a stopped round;
+# those too close to validation or test are left out, for seeds are not chosen by them.
+_OWN_WORK = (
+    None,
+    RejectReason.EXACT_DUPLICATE,
+    RejectReason.NEAR_DUPLICATE,
+    RejectReason.TOO_CLOSE_TO_SEED,
+)
 
 
 def run_synthesis(
@@ -26,7 +37,7 @@ def run_synthesis(
     *,
     round_number: int,
     config: PipelineConfig,
-    category_weights: Mapping[str, float] | None = None,
+    seed_weights: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Fill one round with synthetic pairs; called again, it goes on where it was.
 
@@ -39,12 +50,13 @@ def run_synthesis(
         context: cancellation, progress and API keys.
         round_number: 1 or more.
         config: settings; `synthesis.pairs_per_round` pairs are wanted.
-        category_weights: for the failure-driven strategy, how much each category needs data;
-            validation text itself never reaches this stage's requests.
+        seed_weights: for the failure-driven strategy, how much more data is needed around each
+            training record, by prompt_id. These numbers are all that requests can know of
+            validation: its text is given to the filter alone.
 
     Returns:
         The summary: pairs asked for, received, parsed, kept, rejected by reason; requests,
-        tokens, cost; how the round ended ("enough", "request_limit" or "fruitless").
+        tokens, cost; how the round ended ("enough", "quotas", "request_limit" or "fruitless").
 
     Raises:
         ConfigError: no teacher is set.
@@ -52,7 +64,7 @@ def run_synthesis(
         FatalProviderError, JobCancelledError: from the request engine; what came is stored.
     """
     teacher = _teacher(config)
-    intake = _make_intake(project, run, context, round_number, config, teacher, category_weights)
+    intake = _make_intake(project, run, context, round_number, config, teacher, seed_weights)
     context.log(
         "synthesize",
         f"Round {round_number}: asking {teacher.name} for {intake.target} pairs, "
@@ -77,8 +89,9 @@ def _make_intake(
     round_number: int,
     config: PipelineConfig,
     teacher: ServiceConfig,
-    category_weights: Mapping[str, float] | None,
+    seed_weights: Mapping[str, float] | None,
 ) -> Intake:
+    settings = config.synthesis
     train = [row.record for row in project.records.by_split(Split.TRAIN)]
     evaluation = [
         row.record
@@ -86,22 +99,23 @@ def _make_intake(
         for row in project.records.by_split(split)
     ]
     earlier = [
-        row.record
-        for row in project.records.training_set(round_number - 1)
-        if row.origin is Origin.SYNTHETIC
+        row for number in range(1, round_number) for row in project.records.synthetic(number)
     ]
-    weights = category_weights if config.synthesis.strategy == "failure_driven" else None
-    seeds = SeedOrder(train, config.seed, round_number, weights)
-    pair_filter = PairFilter(train, evaluation, config.synthesis)
-    pair_filter.remember(earlier)
+    prompts = [row.record.instruction for row in earlier if row.reject_reason in _OWN_WORK]
+    pool = SeedPool.of(train, config.seed, round_number, seed_weights, prompts)
+    order = all_strategies()[settings.strategy].make(pool)
+    pair_filter = PairFilter(train, evaluation, settings)
+    pair_filter.remember(
+        row.record for row in earlier if row.status is RecordStatus.KEPT or row.is_decided_by_hand
+    )
     return Intake(
         project=project,
         run=run,
         context=context,
         teacher=teacher,
-        settings=config.synthesis,
+        settings=settings,
         round_number=round_number,
-        seeds=seeds,
+        plan=RequestPlan(order, pool, settings),
         pair_filter=pair_filter,
     )
 
@@ -121,15 +135,19 @@ def _summarise(project: Project, run: RunRow, intake: Intake) -> dict[str, Any]:
     ended = "request_limit"
     if intake.kept >= intake.target:
         ended = "enough"
+    elif intake.has_all_quotas:
+        ended = "quotas"
     elif intake.is_fruitless:
         ended = "fruitless"
     return {
         "round": intake.round_number,
         "teacher": intake.teacher.name,
         "wanted": intake.target,
-        "asked": result.requests * intake.settings.pairs_per_request,
+        "strategy": intake.settings.strategy,
+        "asked": intake.counts()["asked"],
         "parsed": result.parsed,
         "kept": result.kept,
+        "kept_by_category": dict(sorted(result.kept_by_category.items())),
         "rejected": dict(sorted(result.rejected.items())),
         "requests": result.requests,
         "max_requests": intake.max_requests,
@@ -150,16 +168,17 @@ def _report(context: JobContext, run: RunRow, intake: Intake, summary: Mapping[s
     if not intake.kept:
         raise UserError(
             f"No pair of {summary['asked']} asked for could be kept ({reasons or 'none came'}); "
-            "look at the rejected pairs on the Data page, then change the teacher or the limits "
-            "under `synthesis` in pipeline.yaml."
+            "look at the rejected pairs on the Synthesise page, then change the teacher or the "
+            "limits there."
         )
     endings = {
         "enough": "",
+        "quotas": " Every category has its quota.",
         "request_limit": f" The limit of {intake.max_requests} requests was reached.",
         "fruitless": " The last replies had no pair to keep, so no more were asked for.",
     }
     text = f"Round {intake.round_number}: kept {intake.kept} of {intake.target} pairs wanted"
     rejected = f"; rejected: {reasons}" if reasons else ""
-    level: Level = "info" if summary["ended"] == "enough" else "warning"
+    level: Level = "info" if summary["ended"] in ("enough", "quotas") else "warning"
     ending = endings[summary["ended"]]
     context.log("synthesize", f"{text}{rejected}.{ending}", level=level, run_id=run.id)

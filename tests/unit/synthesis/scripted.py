@@ -96,10 +96,28 @@ def make_coverage() -> list[tuple[Record, Split, str]]:
     return items
 
 
-def make_project(folder: Path, config: PipelineConfig) -> Project:
+def make_project(
+    folder: Path,
+    config: PipelineConfig,
+    coverage: Sequence[tuple[Record, Split, str]] | None = None,
+) -> Project:
     project = Project.create(folder, config)
-    project.records.add_coverage(make_coverage())
+    project.records.add_coverage(coverage or make_coverage())
     return project
+
+
+def weigh(**by_category: float) -> dict[str, float]:
+    """Weights of the training records, by prompt_id."""
+    return {
+        record.prompt_id: by_category[record.category]
+        for record, split, _ in make_coverage()
+        if split is Split.TRAIN
+    }
+
+
+def reply_with(*pairs: tuple[str, str]) -> Reply:
+    items = [{"instruction": asked, "response": answered} for asked, answered in pairs]
+    return Reply(json.dumps({"pairs": items}))
 
 
 def make_context(events: list[Event] | None = None) -> JobContext:

@@ -104,6 +104,26 @@ def test_a_reply_that_ends_exactly_at_the_limit_is_whole() -> None:
     assert parse_reply(WHOLE, "length") == PAIRS
 
 
+@pytest.mark.parametrize(
+    "rest", ["", ",", ", ", ",\n  {", ', {"instruction"', ', {"instruction": "']
+)
+def test_a_pair_that_is_complete_is_kept_wherever_the_reply_ends_after_it(rest: str) -> None:
+    cut = WHOLE[: WHOLE.index("}") + 1] + rest
+    assert parse_reply(cut, "length")[:-1] == PAIRS[:1]
+    assert reasons(cut, "length") == [None, RejectReason.TRUNCATED]
+
+
+def test_brackets_inside_a_lone_cut_pair_make_it_no_list() -> None:
+    cut = '{"instruction": "Write a list.", "response": "[{} and then'
+    assert reasons(cut, "length") == [RejectReason.TRUNCATED]
+
+
+def test_a_cut_reply_that_is_not_quite_json_gives_its_last_pair_up() -> None:
+    cut = WHOLE.replace('"', "'")[: WHOLE.index("3 + 3") + 3]
+    assert parse_reply(cut, "length")[:-1] == PAIRS[:1]
+    assert reasons(cut, "length") == [None, RejectReason.TRUNCATED]
+
+
 def test_a_reply_cut_off_before_its_first_pair_is_truncated() -> None:
     assert reasons("Let me think about", "length") == [RejectReason.TRUNCATED]
     assert reasons("", "length") == [RejectReason.TRUNCATED]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,9 @@ import pytest
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import ConfigError, JobCancelledError, UserError
 from llamaduo_gui.core.events import Event, Log, Progress
-from llamaduo_gui.core.job import JobContext
-from llamaduo_gui.core.types import RecordStatus, RejectReason, Split, Stage
+from llamaduo_gui.core.types import RecordStatus, RejectReason, Split
 from llamaduo_gui.providers.base import ChatRequest, Reply
 from llamaduo_gui.store.project import Project
-from llamaduo_gui.synthesis.stage import run_synthesis
 from tests.unit.synthesis.scripted import (
     ScriptedTeacher,
     make_config,
@@ -24,55 +22,17 @@ from tests.unit.synthesis.scripted import (
     make_coverage,
     make_pairs,
     make_project,
+    reply_with,
+    weigh,
 )
 
 Ask = Callable[..., dict[str, Any]]
 COVERAGE = make_coverage()
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with make_project(tmp_path / "project", make_config()) as made:
-        yield made
-
-
-@pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """Run one round with a scripted teacher."""
-
-    def run(
-        project: Project,
-        teacher: ScriptedTeacher,
-        *,
-        round_number: int = 1,
-        config: PipelineConfig | None = None,
-        context: JobContext | None = None,
-        weights: dict[str, float] | None = None,
-    ) -> dict[str, Any]:
-        monkeypatch.setattr("llamaduo_gui.synthesis.stage.make_provider", lambda *_: teacher)
-        row = project.runs.find_or_create(
-            f"synthesize:r{round_number}", Stage.SYNTHESIZE, round_number=round_number
-        )
-        return run_synthesis(
-            project,
-            row,
-            context or make_context(),
-            round_number=round_number,
-            config=config or make_config(),
-            category_weights=weights,
-        )
-
-    return run
-
-
 def stored(project: Project, round_number: int = 1) -> list[tuple[str, str, str]]:
     rows = project.records.synthetic(round_number)
     return [(row.source, row.status.value, row.record.instruction) for row in rows]
-
-
-def reply_with(*pairs: tuple[str, str]) -> Reply:
-    items = [{"instruction": asked, "response": answered} for asked, answered in pairs]
-    return Reply(json.dumps({"pairs": items}))
 
 
 def test_a_round_is_filled_with_no_request_too_many(project: Project, ask: Ask) -> None:
@@ -97,7 +57,8 @@ def test_a_round_is_filled_with_no_request_too_many(project: Project, ask: Ask) 
 
 def test_the_teacher_never_sees_a_word_of_validation_or_test(project: Project, ask: Ask) -> None:
     teacher = ScriptedTeacher()
-    ask(project, teacher, config=make_config(pairs_per_round=120), weights={"a": 90.0, "b": 1.0})
+    weights = weigh(a=90.0, b=1.0)
+    ask(project, teacher, config=make_config(pairs_per_round=120), weights=weights)
     shown = "\n".join(message.content for request in teacher.asked for message in request.messages)
     assert "train " in shown
     for record, split, _ in COVERAGE:
@@ -295,7 +256,7 @@ def test_a_round_without_one_pair_fails_with_the_reasons(project: Project, ask: 
 def test_a_status_set_by_hand_stays(project: Project, ask: Ask) -> None:
     ask(project, ScriptedTeacher())
     first = project.records.synthetic(1)[0]
-    project.records.set_status(first.id, RecordStatus.REJECTED)
+    project.records.set_status([first.id], RecordStatus.REJECTED)
     teacher = ScriptedTeacher()
     summary = ask(project, teacher)
     assert project.records.get(first.id).status is RecordStatus.REJECTED  # type: ignore[union-attr]
@@ -324,14 +285,14 @@ def test_a_second_round_asks_anew_and_repeats_no_pair_of_the_first(
 
 def test_weak_categories_are_asked_for_more(project: Project, ask: Ask) -> None:
     config = make_config(pairs_per_round=200)
-    ask(project, ScriptedTeacher(), config=config, weights={"a": 99.0, "b": 1.0})
+    ask(project, ScriptedTeacher(), config=config, weights=weigh(a=99.0, b=1.0))
     categories = [row.record.category for row in project.records.synthetic(1)]
     assert categories.count("a") > 0.9 * len(categories)
 
 
 def test_the_uniform_strategy_ignores_weights(project: Project, ask: Ask) -> None:
     config = make_config(pairs_per_round=80, strategy="uniform")
-    ask(project, ScriptedTeacher(), config=config, weights={"a": 99.0, "b": 1.0})
+    ask(project, ScriptedTeacher(), config=config, weights=weigh(a=99.0, b=1.0))
     categories = [row.record.category for row in project.records.synthetic(1)]
     assert categories.count("a") == categories.count("b") == 40
 

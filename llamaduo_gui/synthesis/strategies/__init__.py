@@ -1,0 +1,1 @@
+"""Ways to choose the seeds of a round: a module each, found by itself."""
