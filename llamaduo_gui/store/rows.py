@@ -37,6 +37,16 @@ class RecordRow:
     source: str
     rejected_against: str = ""
 
+    @property
+    def is_decided_by_hand(self) -> bool:
+        """Whether a person accepted or rejected the pair: its reason does not say its status.
+
+        A pair that was accepted keeps the reason it had been rejected for; one that was rejected
+        has none.
+        """
+        is_kept = self.status is RecordStatus.KEPT
+        return is_kept == (self.reject_reason is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class NewSynthetic:
@@ -244,7 +254,10 @@ class LogRow:
 
 @dataclass(frozen=True, slots=True)
 class RecordFilter:
-    """Which records a view shows. Empty values do not narrow; `text` is searched in both turns."""
+    """Which records a view shows. Empty values do not narrow; `text` is searched in both turns.
+
+    `is_by_hand` leaves only what a person accepted or rejected.
+    """
 
     text: str = ""
     splits: frozenset[Split] = frozenset()
@@ -253,11 +266,15 @@ class RecordFilter:
     reasons: frozenset[RejectReason] = frozenset()
     category: str = ""
     round: int | None = None
+    is_by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Requests, tokens and money of a set of replies; `unpriced` replies have no known price."""
+    """Requests, tokens and money of a set of replies; `unpriced` replies have no known price.
+
+    `lost_usd` is what requests lost in flight may have cost at most; it is not in `cost_usd`.
+    """
 
     requests: int = 0
     failed: int = 0
@@ -267,4 +284,5 @@ class Usage:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     unpriced: int = 0
+    lost_usd: float = 0.0
     by_purpose: Mapping[str, int] = field(default_factory=dict)
