@@ -16,7 +16,7 @@ from llamaduo_gui.evaluation.judges import judge_request, parse_judgement
 from llamaduo_gui.evaluation.scores import load_scores, records_of_run
 from llamaduo_gui.evaluation.statistics import summarize
 from llamaduo_gui.providers.base import ChatRequest
-from llamaduo_gui.providers.engine import RequestEngine
+from llamaduo_gui.providers.engines import make_engine
 from llamaduo_gui.providers.ledger import EngineStats, StoredReply
 from llamaduo_gui.providers.registry import make_provider
 from llamaduo_gui.store.project import Project
@@ -108,7 +108,7 @@ async def _ask(work: _Work, judge: JudgeConfig) -> EngineStats:
         return work.take(judge, tag, outcome, failed)
 
     try:
-        engine = RequestEngine(provider, judge, work.project.replies, work.run.id, work.context)
+        engine = make_engine(provider, judge, work.project, work.run.id, work.context)
         stats = await engine.run(work.requests(judge), take)
     finally:
         await provider.close()

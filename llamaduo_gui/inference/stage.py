@@ -14,7 +14,7 @@ from llamaduo_gui.core.seeds import derive_seed
 from llamaduo_gui.core.types import ModelKind, Split
 from llamaduo_gui.inference.base import Backend, Generation, GenerationSettings, PromptJob
 from llamaduo_gui.providers.base import ChatRequest
-from llamaduo_gui.providers.engine import RequestEngine
+from llamaduo_gui.providers.engines import make_engine
 from llamaduo_gui.providers.ledger import StoredReply
 from llamaduo_gui.providers.registry import make_provider
 from llamaduo_gui.store.project import Project
@@ -142,9 +142,8 @@ def run_service_inference(
     started = time.monotonic()
     counts: dict[str, int] = {}
     if missing:
-        engine = RequestEngine(
-            make_provider(service, context.secrets), service, project.replies, run.id, context
-        )
+        provider = make_provider(service, context.secrets)
+        engine = make_engine(provider, service, project, run.id, context)
         try:
             stats = engine.run_blocking(requests, store)
         finally:
