@@ -7,13 +7,13 @@ from urllib.parse import urlsplit
 from llamaduo_gui.core.config import ServiceConfig
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.providers.base import ProviderInfo
-from llamaduo_gui.providers.openai_compatible import OpenAIChat
+from llamaduo_gui.providers.openai_batch import OpenAIBatches
 
 ADDRESS = "https://api.openai.com/v1"
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
-def _make(service: ServiceConfig, key: str | None) -> OpenAIChat:
+def _make(service: ServiceConfig, key: str | None) -> OpenAIBatches:
     """The adapter; an OpenAI key goes to OpenAI (or a server on this machine) and nowhere else."""
     if service.base_url:
         parts = urlsplit(service.base_url)
@@ -24,10 +24,7 @@ def _make(service: ServiceConfig, key: str | None) -> OpenAIChat:
                 f"{service.name}: {service.base_url} is not an address of OpenAI's; "
                 "use `provider: openai_compatible` for other endpoints."
             )
-    # OpenAI's reasoning models refuse `max_tokens`; all of its models take the newer name.
-    return OpenAIChat(
-        service, key, default_address=ADDRESS, length_parameter="max_completion_tokens"
-    )
+    return OpenAIBatches(service, key, default_address=ADDRESS)
 
 
 INFO = ProviderInfo(

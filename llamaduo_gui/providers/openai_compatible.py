@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -79,7 +79,7 @@ class OpenAIChat:
         create: Any = self._client().chat.completions.with_raw_response.create
         started = time.perf_counter()
         response = await self._sent(create(**parameters), parameters)
-        reply = self._read(response.text, time.perf_counter() - started)
+        reply = self._read(self._json(response.text), time.perf_counter() - started)
         headers = {name.lower(): value for name, value in response.headers.items()}
         return replace(reply, limits=read_limits(headers))
 
@@ -105,16 +105,10 @@ class OpenAIChat:
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """The models the endpoint lists, by id; see `Provider.list_models`."""
-        import openai
-
         fetch: Any = self._client().models.with_raw_response.list
-        try:
-            async with asyncio.timeout(self._service.timeout_s):
-                response = await fetch()
-        except (openai.OpenAIError, TimeoutError, ValueError) as error:
-            if isinstance(error, openai.APIStatusError) and error.status_code in NO_LIST:
-                raise self._endpoint.no_list() from None
-            raise self._explain(error, {}) from None
+        response = await self._sent(fetch(), {}, absent=NO_LIST)
+        if response is None:
+            raise self._endpoint.no_list()
         models = read_models(self._json(response.text))
         if models is None:
             raise self._endpoint.no_list()
@@ -147,15 +141,27 @@ class OpenAIChat:
             self._open_client = client
         return self._open_client
 
-    async def _sent(self, call: Awaitable[Any], parameters: Mapping[str, Any]) -> Any:
-        """The answer to a call of the SDK, or the error to raise for it."""
+    async def _sent(
+        self,
+        call: Awaitable[Any],
+        parameters: Mapping[str, Any],
+        *,
+        absent: Container[int] = (),
+        timeout_s: float | None = None,
+    ) -> Any:
+        """The answer to a call of the SDK, or the error to raise for it.
+
+        None where the status is one of `absent`: what was asked for is not there.
+        """
         import openai
 
         try:
             # The SDK's own timeout starts anew with every byte that comes.
-            async with asyncio.timeout(self._service.timeout_s):
+            async with asyncio.timeout(timeout_s or self._service.timeout_s):
                 return await call
         except (openai.OpenAIError, TimeoutError, ValueError) as error:
+            if isinstance(error, openai.APIStatusError) and error.status_code in absent:
+                return None
             raise self._explain(error, parameters) from None
 
     def _explain(self, error: Exception, parameters: Mapping[str, Any]) -> ProviderError:
@@ -170,8 +176,8 @@ class OpenAIChat:
                 return self._endpoint.adapting()
         return explain(self._endpoint, error, self._service.timeout_s)
 
-    def _read(self, text: str, latency_s: float) -> Reply:
-        body = self._json(text)
+    def _read(self, body: object, latency_s: float) -> Reply:
+        """The reply in the body of an answer with a good status."""
         if not isinstance(body, dict):
             raise self._endpoint.unreadable("it is not a JSON object")
         if body.get("error") and not body.get("choices"):

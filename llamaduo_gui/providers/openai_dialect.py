@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from llamaduo_gui.providers.base import ChatRequest
-from llamaduo_gui.providers.endpoint import Problem
+from llamaduo_gui.providers.endpoint import Problem, well_formed
 
 LengthParameter = Literal["max_tokens", "max_completion_tokens"]
 SchemaMode = Literal["json_schema", "json_object", "plain"]
@@ -39,7 +39,10 @@ class Dialect:
         """The body of a request, for a live one and for a line of a batch alike."""
         parameters: dict[str, Any] = {
             "model": request.model,
-            "messages": [message.to_dict() for message in request.messages],
+            "messages": [
+                {"role": message.role, "content": well_formed(message.content)}
+                for message in request.messages
+            ],
             self._length_parameter: request.max_tokens,
         }
         if request.temperature is not None and self._takes_temperature:
@@ -56,6 +59,13 @@ class Dialect:
                 },
             }
         return parameters
+
+    def optional(self) -> dict[str, Any]:
+        """The parameters that a request may have now and that an endpoint may turn down."""
+        may_have: dict[str, Any] = {"temperature": 0} if self._takes_temperature else {}
+        if self._mode != "plain":
+            may_have["response_format"] = {"type": self._mode}
+        return may_have
 
     def adapt(self, problem: Problem, sent: Mapping[str, Any]) -> bool:
         """Remember what the endpoint does not take; True if the request is worth repeating.

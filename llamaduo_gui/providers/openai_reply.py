@@ -55,17 +55,17 @@ def read_completion(body: Mapping[str, Any], latency_s: float) -> Reply | None:
     reason = _FINISH_REASONS.get(str(choice.get("finish_reason") or "stop").lower(), "other")
     if isinstance(refusal, str) and refusal:
         text, reason = text or refusal, "refusal"
-    usage = _part(body, "usage")
-    prompt = _count(usage.get("prompt_tokens"))
-    completion = _count(usage.get("completion_tokens"))
-    read, written = _part(usage, "prompt_tokens_details"), _part(usage, "completion_tokens_details")
-    reasoning = _count(written.get("reasoning_tokens"))
+    usage = part(body, "usage")
+    prompt = count(usage.get("prompt_tokens"))
+    completion = count(usage.get("completion_tokens"))
+    read, written = part(usage, "prompt_tokens_details"), part(usage, "completion_tokens_details")
+    reasoning = count(written.get("reasoning_tokens"))
     # xAI and Gemini's endpoint count reasoning in the total only; it is paid for as well.
-    unnamed = _count(usage.get("total_tokens")) - prompt - completion
+    unnamed = count(usage.get("total_tokens")) - prompt - completion
     if unnamed > 0 and prompt > 0:
         completion, reasoning = completion + unnamed, max(reasoning, unnamed)
     # DeepSeek has a name of its own for tokens from the cache.
-    cached = _count(read.get("cached_tokens")) or _count(usage.get("prompt_cache_hit_tokens"))
+    cached = count(read.get("cached_tokens")) or count(usage.get("prompt_cache_hit_tokens"))
     return Reply(
         text=well_formed(text),
         finish_reason=reason,
@@ -74,7 +74,7 @@ def read_completion(body: Mapping[str, Any], latency_s: float) -> Reply | None:
         latency_s=latency_s,
         cost_usd=_cost_usd(usage),
         cached_tokens=min(cached, prompt),
-        cache_write_tokens=min(_count(read.get("cache_write_tokens")), prompt),
+        cache_write_tokens=min(count(read.get("cache_write_tokens")), prompt),
         reasoning_tokens=min(reasoning, completion),
     )
 
@@ -131,7 +131,7 @@ def _cost_usd(usage: Mapping[str, Any]) -> float | None:
     cost = _amount(usage.get("cost"))
     if cost is None or not usage.get("is_byok"):
         return cost
-    return cost + (_amount(_part(usage, "cost_details").get("upstream_inference_cost")) or 0.0)
+    return cost + (_amount(part(usage, "cost_details").get("upstream_inference_cost")) or 0.0)
 
 
 def _amount(value: object) -> float | None:
@@ -140,11 +140,13 @@ def _amount(value: object) -> float | None:
     return float(value) if 0 <= value < math.inf and value <= MOST_TOKENS else None
 
 
-def _count(value: object) -> int:
+def count(value: object) -> int:
+    """A number of tokens or requests, 0 where the value is none that can be believed."""
     amount = _amount(value)
     return int(amount) if amount is not None else 0
 
 
-def _part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object of this name, empty if it is missing or something else."""
     found = values.get(name)
     return found if isinstance(found, dict) else {}

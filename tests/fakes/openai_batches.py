@@ -177,7 +177,10 @@ class BatchDesk:
             except ValueError:
                 body = response.body.decode()
             answer = {"status_code": response.status, "request_id": "r", "body": body}
-            text = json.dumps({**entry, "response": answer, "error": None}, ensure_ascii=False)
+            # As it is where that is possible: replies may hold what ends a line elsewhere.
+            is_ascii = "\\ud83d" in json.dumps(answer)
+            value = {**entry, "response": answer, "error": None}
+            text = json.dumps(value, ensure_ascii=is_ascii)
             (batch.results if response.status == 200 else batch.errors).append(text)
         for kind, lines in (("output", batch.results), ("error", batch.errors)):
             if lines:

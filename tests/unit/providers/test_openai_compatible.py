@@ -22,12 +22,15 @@ from llamaduo_gui.core.errors import (
 from llamaduo_gui.core.types import Message
 from llamaduo_gui.providers.base import (
     ChatRequest,
+    ModelInfo,
     Provider,
     RateLimitedError,
     Reply,
     ReplySchema,
     UnreachableError,
 )
+from llamaduo_gui.providers.endpoint import Problem
+from llamaduo_gui.providers.openai_dialect import Dialect
 from llamaduo_gui.providers.openai_reply import read_completion
 from llamaduo_gui.providers.registry import make_provider
 from tests.fakes.answers import Answers
@@ -122,6 +125,110 @@ def test_a_schema_is_sent_as_strict_structured_output(server: FakeOpenAI) -> Non
     }
 
 
+def test_a_lone_surrogate_is_neither_sent_nor_handed_on(server: FakeOpenAI) -> None:
+    server.settings.script = ["lone_surrogate"]
+    reply = ask(service_of(server), messages=(Message("user", "half a \ud83d face 🙂"),))
+    assert server.log[0].body["messages"][0]["content"] == "half a \ufffd face 🙂"
+    assert reply.text.startswith("\ufffd ")
+    reply.text.encode("utf-8")
+
+
+def test_a_reply_tells_cached_and_reasoning_tokens_and_what_it_cost(server: FakeOpenAI) -> None:
+    server.settings.cached_tokens = 3
+    server.settings.reasoning_tokens = 40
+    server.settings.cost_usd = 0.00125
+    reply = ask(service_of(server))
+    assert (reply.cached_tokens, reply.reasoning_tokens, reply.cost_usd) == (3, 40, 0.00125)
+    assert reply.tokens.completion == reply.completion_tokens > 40
+
+
+def test_a_reply_tells_the_limits_of_the_service(server: FakeOpenAI) -> None:
+    assert ask(service_of(server)).limits is None
+    server.settings.tells_limits = True
+    server.settings.max_rpm = 600
+    server.settings.max_tpm = 60_000
+    limits = ask(service_of(server)).limits
+    assert limits is not None
+    assert (limits.rpm, limits.tpm) == (600, 60_000)
+    assert limits.requests_left == 599
+    assert limits.requests_reset_s == pytest.approx(0.1)
+
+
+def test_a_429_tells_the_limits_too(server: FakeOpenAI) -> None:
+    server.settings.tells_limits = True
+    server.settings.max_rpm = 60
+    server.settings.max_tpm = 600
+    error = failure(server, "rate_limit", "rate_limit")
+    assert isinstance(error, RateLimitedError)
+    assert error.limits is not None
+    assert (error.limits.rpm, error.limits.tpm) == (60, 600)
+
+
+def test_a_model_that_takes_no_temperature_is_asked_without_one(server: FakeOpenAI) -> None:
+    server.settings.refuses_temperature = True
+    service = service_of(server, temperature=0.3)
+    provider = make_provider(service, {"openai_compatible": KEY})
+    assert retries_until_answered(provider, request_to(service)) == [0.0]
+    assert "temperature" not in server.log[-1].body
+
+
+def test_a_temperature_out_of_range_is_not_dropped_in_silence() -> None:
+    dialect = Dialect("max_tokens")
+    problem = Problem("Invalid 'temperature': decimal above maximum value. Expected <= 1.")
+    assert not dialect.adapt(problem, {"temperature": 1.5})
+    assert dialect.optional()["temperature"] == 0
+
+
+def test_a_model_that_left_service_is_named_as_such(server: FakeOpenAI) -> None:
+    server.settings.retired = ("fake-model",)
+    with pytest.raises(FatalProviderError) as caught:
+        ask(service_of(server))
+    assert str(caught.value) == (
+        "openai_compatible:fake-model has left service (404: The model `fake-model` has been "
+        "deprecated); choose a model that the endpoint lists."
+    )
+
+
+def models_of(service: ServiceConfig, key: str | None = KEY) -> list[ModelInfo]:
+    async def use() -> list[ModelInfo]:
+        provider = make_provider(service, {service.provider: key} if key else {})
+        try:
+            return list(await provider.list_models())
+        finally:
+            await provider.close()
+
+    return asyncio.run(use())
+
+
+@pytest.mark.parametrize(
+    ("shape", "models"),
+    [
+        ("openai", [ModelInfo("a"), ModelInfo("b")]),
+        ("bare", [ModelInfo("a"), ModelInfo("b")]),
+        ("llama_cpp", [ModelInfo("a"), ModelInfo("b")]),
+        ("open_router", [ModelInfo("a", "Test: a"), ModelInfo("b", "Test: b")]),
+        ("null", []),
+    ],
+)
+def test_models_are_listed_whatever_the_shape(
+    server: FakeOpenAI, shape: Any, models: list[ModelInfo]
+) -> None:
+    server.settings.models = ("b", "a")
+    server.settings.model_list = shape
+    assert models_of(service_of(server)) == models
+
+
+def test_an_endpoint_without_a_list_says_so(server: FakeOpenAI) -> None:
+    server.settings.model_list = "none"
+    with pytest.raises(RequestRejectedError, match="does not list its models"):
+        models_of(service_of(server))
+
+
+def test_a_list_with_a_wrong_key_is_not_a_missing_list(server: FakeOpenAI) -> None:
+    with pytest.raises(FatalProviderError, match="did not accept the API key"):
+        models_of(service_of(server), key="sk-other")
+
+
 def retries_until_answered(provider: Provider, request: ChatRequest) -> list[float | None]:
     """The waits asked for by the errors before the reply; the second request has none."""
 
@@ -197,6 +304,7 @@ def test_the_sdk_itself_never_sends_twice(server: FakeOpenAI, fault: Fault) -> N
         ("no_choices", TransientProviderError, "cannot be read: it has no message"),
         ("error_in_200", TransientProviderError, "passing fault (502: upstream)"),
         ("rate_limit", RateLimitedError, "asks for fewer requests (429: Rate limit reached)"),
+        ("choice_error", TransientProviderError, "passing fault (503: relay)"),
         ("no_credit", FatalProviderError, "has no credit left (429"),
         ("web_page", FatalProviderError, "answers with a web page and not as an API"),
         ("content_filter", RequestRejectedError, "refused this prompt by its content filter"),
