@@ -1,15 +1,17 @@
 """Stratified train / validation / test splits that do not depend on the order of the file.
 
-The unit of the draw is the distinct prompt: records whose prompts are equal once case and spacing
-are folded go to the same split together. Each category gives each split its share, rounded by
-largest remainder so that the shares hold over the whole dataset too. Where a category has few
-prompts, one is left for training before any is taken. Which prompts are taken is decided by a
-hash of the seed and the prompt's text.
+The unit of the draw is the prompt, or the group of prompts that share a passage (see `passages`):
+records whose prompts are equal once case and spacing are folded go to the same split together, and
+so do those of one group. Each category gives each split its share, rounded by largest remainder so
+that the shares hold over the whole dataset too; groups that do not fit make a split smaller. Where
+a category has few prompts, one is left for training before any is taken. Which prompts are taken
+is decided by a hash of the seed and the prompt's text.
 """
 
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +19,150 @@ from dataclasses import dataclass
 from llamaduo_gui.core.config import SplitConfig
 from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.core.types import Record, Split
+from llamaduo_gui.data.passages import PassageFinder
 from llamaduo_gui.data.text import text_key
 
 MIN_PROMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Prompt:
-    """A distinct prompt: its key, its place in the seeded order, and its category."""
+class SplitNotes:
+    """What was found out about the prompts when they were split; JSON-able.
 
-    key: str
+    Attributes:
+        prompts: different prompts.
+        repeats: records whose prompt another record has already.
+        groups: sets of prompts that share a passage or are near-duplicates, kept in one split.
+        grouped: prompts in those sets.
+        near_duplicates: prompts that are near-duplicates of another.
+        too_large: prompts that share passages with so many that they were split all the same.
+        is_complete: False if there was too much text to look for shared passages.
+    """
+
+    prompts: int
+    repeats: int = 0
+    groups: int = 0
+    grouped: int = 0
+    near_duplicates: int = 0
+    too_large: int = 0
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """The split of each record, in the order they were taken in, and what was found out."""
+
+    splits: list[Split]
+    notes: SplitNotes
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Prompts that stay together: their keys, place in the seeded order, and category."""
+
+    keys: tuple[str, ...]
     rank: str
     category: str
+
+
+def describe_notes(notes: SplitNotes) -> list[str]:
+    """What a person should know about the splits, one sentence each."""
+    said = []
+    if notes.repeats:
+        many = notes.repeats != 1
+        said.append(
+            f"{notes.repeats:,} record{'s have' if many else ' has'} a prompt that an earlier "
+            "record has; equal prompts are in one split."
+        )
+    if notes.groups:
+        kinds = "share a passage" + (" or are near-duplicates" if notes.near_duplicates else "")
+        said.append(
+            f"{notes.grouped:,} prompts {kinds}; each of the {notes.groups:,} "
+            f"group{'s' if notes.groups != 1 else ''} is in one split."
+        )
+    if notes.too_large:
+        said.append(
+            f"{notes.too_large:,} prompts share passages with more than a third of all prompts "
+            "and were split all the same: test prompts resemble training prompts."
+        )
+    if not notes.is_complete:
+        said.append("Shared passages were not looked for: there is too much text to compare.")
+    return said
+
+
+class SplitPlanner:
+    """Takes in records one by one and keeps what a split needs to know, not the records.
+
+    Memory: about 300 bytes a record, and 12 bytes a token of the prompts up to 20 million tokens.
+    """
+
+    def __init__(self, config: SplitConfig) -> None:
+        """`config` has the shares and the seed."""
+        self._config = config
+        self._numbers: dict[str, int] = {}
+        self._categories: list[Counter[str]] = []
+        self._order: array[int] = array("q")
+        self._finder = PassageFinder()
+
+    def add(self, record: Record) -> None:
+        """Take in the next record."""
+        text = record.instruction
+        key = text_key(text)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._numbers)
+            self._categories.append(Counter())
+            self._finder.add(text, record.category)
+        self._categories[number][record.category] += 1
+        self._order.append(number)
+
+    def plan(self) -> SplitPlan:
+        """Give every record its split; every split gets at least one prompt.
+
+        Raises:
+            DataError: there are fewer than `MIN_PROMPTS` different prompts.
+        """
+        count = len(self._numbers)
+        if count < MIN_PROMPTS:
+            raise DataError(
+                f"{count} different prompts are too few to split into training, validation "
+                f"and test; at least {MIN_PROMPTS} are needed, a few hundred are better."
+            )
+        found = self._finder.groups()
+        groups = self._seeded_groups(found.members)
+        test = _draw(groups, _size(self._config.test, count))
+        rest = [group for group in groups if group.keys[0] not in test]
+        validation = _draw(rest, _size(self._config.validation, count))
+        chosen = dict.fromkeys(test, Split.TEST) | dict.fromkeys(validation, Split.VALIDATION)
+        by_number = [chosen.get(key, Split.TRAIN) for key in self._numbers]
+        sizes = [len(group.keys) for group in groups if len(group.keys) > 1]
+        notes = SplitNotes(
+            prompts=count,
+            repeats=len(self._order) - count,
+            groups=len(sizes),
+            grouped=sum(sizes),
+            near_duplicates=found.near_duplicates,
+            too_large=found.too_large,
+            is_complete=found.is_complete,
+        )
+        return SplitPlan([by_number[number] for number in self._order], notes)
+
+    def _seeded_groups(self, members: Sequence[int]) -> list[_Group]:
+        """Groups in seeded order; one of several categories counts for its commonest."""
+        keys: dict[int, list[str]] = {}
+        categories: dict[int, Counter[str]] = {}
+        for key, member, counts in zip(self._numbers, members, self._categories, strict=True):
+            keys.setdefault(member, []).append(key)
+            categories.setdefault(member, Counter()).update(counts)
+        groups = []
+        for member, names in keys.items():
+            counts = categories[member]
+            category = min(counts, key=lambda name: (-counts[name], name))
+            # The smallest key speaks for all, so that large groups are not drawn more often.
+            speaker = min(names)
+            rank = hashlib.sha256(f"{self._config.seed}:{speaker}".encode()).hexdigest()
+            groups.append(_Group(tuple(sorted(names)), rank, category))
+        return sorted(groups, key=lambda group: group.rank)
 
 
 def assign_splits(records: Sequence[Record], config: SplitConfig) -> list[Split]:
@@ -43,49 +177,58 @@ def assign_splits(records: Sequence[Record], config: SplitConfig) -> list[Split]
     Raises:
         DataError: there are fewer than `MIN_PROMPTS` different prompts.
     """
-    keys = [text_key(record.instruction) for record in records]
-    prompts = _distinct_prompts(keys, records, config.seed)
-    if len(prompts) < MIN_PROMPTS:
-        raise DataError(
-            f"{len(prompts)} different prompts are too few to split into training, validation "
-            f"and test; at least {MIN_PROMPTS} are needed, a few hundred are better."
-        )
-    test_size = _size(config.test, len(prompts))
-    validation_size = _size(config.validation, len(prompts))
-    test = _draw(prompts, test_size)
-    rest = [prompt for prompt in prompts if prompt.key not in test]
-    validation = _draw(rest, validation_size)
-    chosen = dict.fromkeys(test, Split.TEST) | dict.fromkeys(validation, Split.VALIDATION)
-    return [chosen.get(key, Split.TRAIN) for key in keys]
+    planner = SplitPlanner(config)
+    for record in records:
+        planner.add(record)
+    return planner.plan().splits
 
 
 def _size(share: float, count: int) -> int:
     return max(1, round(share * count))
 
 
-def _distinct_prompts(keys: Sequence[str], records: Sequence[Record], seed: int) -> list[_Prompt]:
-    """Distinct prompts in seeded order; a prompt of several categories counts for its commonest."""
-    categories: dict[str, Counter[str]] = {}
-    for key, record in zip(keys, records, strict=True):
-        categories.setdefault(key, Counter())[record.category] += 1
-    prompts = [
-        _Prompt(
-            key,
-            hashlib.sha256(f"{seed}:{key}".encode()).hexdigest(),
-            min(counts, key=lambda name: (-counts[name], name)),
-        )
-        for key, counts in categories.items()
-    ]
-    return sorted(prompts, key=lambda prompt: prompt.rank)
+def _draw(groups: Sequence[_Group], size: int) -> set[str]:
+    """Keys of about `size` prompts, shared out over the categories.
+
+    Groups that do not fit are passed over, so there can be fewer prompts than asked for; there
+    are more only if not even the smallest group fits.
+    """
+    members: dict[str, list[_Group]] = {}
+    for group in groups:
+        members.setdefault(group.category, []).append(group)
+    sizes = {name: sum(len(group.keys) for group in items) for name, items in members.items()}
+    quotas = _apportion(sizes, size)
+    taken: list[_Group] = []
+    for name, items in members.items():
+        taken += _fill(items, quotas[name])
+    taken += _fill(_spare(groups, taken), size - sum(len(group.keys) for group in taken))
+    if not taken:
+        taken = [min(groups, key=lambda group: (len(group.keys), group.rank))]
+    return {key for group in taken for key in group.keys}
 
 
-def _draw(prompts: Sequence[_Prompt], size: int) -> set[str]:
-    """Keys of `size` prompts, shared out over the categories."""
-    members: dict[str, list[str]] = {}
-    for prompt in prompts:
-        members.setdefault(prompt.category, []).append(prompt.key)
-    quotas = _apportion({name: len(keys) for name, keys in members.items()}, size)
-    return {key for name, keys in members.items() for key in keys[: quotas[name]]}
+def _spare(groups: Sequence[_Group], taken: Sequence[_Group]) -> list[_Group]:
+    """What is left to draw from, one group of each category kept back for training."""
+    drawn = {group.keys[0] for group in taken}
+    kept: set[str] = set()
+    spare = []
+    for group in groups:
+        if group.keys[0] in drawn:
+            continue
+        if group.category in kept:
+            spare.append(group)
+        kept.add(group.category)
+    return spare
+
+
+def _fill(groups: Sequence[_Group], room: int) -> list[_Group]:
+    """The first groups that fit one after the other."""
+    taken = []
+    for group in groups:
+        if len(group.keys) <= room:
+            taken.append(group)
+            room -= len(group.keys)
+    return taken
 
 
 def _apportion(available: Mapping[str, int], size: int) -> dict[str, int]:

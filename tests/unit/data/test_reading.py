@@ -1,4 +1,4 @@
-"""Tests of reading JSON lines: every line is used or named, and bad files are one sentence."""
+"""Tests of reading: every row is used or named, and bad files are one sentence."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given, settings
 
 from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.core.types import Message, Record
-from llamaduo_gui.data.reading import read_records
-from llamaduo_gui.data.rows import RowError, parse_messages
+from llamaduo_gui.data.reading import ReadOptions, convert_row, read_records
+from llamaduo_gui.data.rows import RowError
 from llamaduo_gui.data.writing import write_jsonl
 
 PAIR = {"prompt": "What is it?", "response": "A pen."}
@@ -100,12 +100,14 @@ def test_broken_lines_refuse_the_file_when_asked(tmp_path: Path) -> None:
         (None, "does not exist"),
         (b"", "is empty"),
         (b"\xef\xbb\xbf \n\n", "is empty"),
-        ("{}".encode("utf-16"), "UTF-16"),
-        (b"PAR1\x15\x04", "Parquet"),
-        (b'[\n{"prompt": "a", "response": "b"}\n]', "JSON array"),
-        (b'{"question": "a", "answer": "b"}\n', "`question`, `answer`; wanted `messages`"),
-        (b'{"prompt": "caf\xe9", "response": "b"}\n', "not UTF-8 (byte 0xE9 at position 16)"),
+        ("{}".encode("utf-16"), "line 1: has no columns; wanted `messages`"),
+        (b"PAR1\x15\x04", "is not readable Parquet"),
+        (b"[]", "has no row"),
+        (b'{"text": "a", "label": "b"}\n', "`text`, `label`; wanted `messages`"),
         (b"hello\n", "line 1: is not valid JSON"),
+        (b"PK\x03\x04 and so on", "save the sheet as CSV"),
+        (b"\x1f\x8b\x08 not a packed file", "is cut off or damaged"),
+        (b"\x00\x01\x02\x03", "is not text"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_clear_sentence(
@@ -134,7 +136,7 @@ def test_a_folder_and_no_file_at_all_are_refused(tmp_path: Path) -> None:
         ({}, "has no columns; wanted"),
         ({"prompt": "a"}, "has `prompt`; wanted"),
         ({"prompt": 3, "response": "a"}, "content of `prompt` is a number, not text"),
-        ({"prompt": "a", "response": None}, "content of `response` is null"),
+        ({"prompt": "a", "response": None}, "content of `response` is missing"),
         ({"prompt": "a", "response": " \n"}, "content of `response` is empty"),
         ({"messages": "hello"}, "`messages` is text, not a list"),
         ({"messages": []}, "no user message"),
@@ -156,7 +158,7 @@ def test_a_folder_and_no_file_at_all_are_refused(tmp_path: Path) -> None:
         ),
         (
             {"messages": [{"role": "user", "content": "x"}, {"role": "assistant"}]},
-            "the target (last message) is null",
+            "the target (last message) is missing",
         ),
         ('{"prompt": "\\ud800", "response": "a"}', "surrogate"),
         ("[" * 100_000, "nested too deeply"),
@@ -256,7 +258,7 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_json_value_is_a_conversation_or_refused_with_a_phrase(value: Any) -> None:
     with contextlib.suppress(RowError):
-        messages = parse_messages(value)
+        messages = convert_row(value, ReadOptions())[0].messages
         assert messages[-1].role == "assistant"
         assert messages[-1].content.strip()
 

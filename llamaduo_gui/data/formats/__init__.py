@@ -1,0 +1,1 @@
+"""The formats data is imported from: one file each, found by the registry."""
