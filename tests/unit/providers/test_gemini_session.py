@@ -1,0 +1,73 @@
+"""Tests of where a Gemini key may go, and with what form."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamaduo_gui.core.config import ServiceConfig
+from llamaduo_gui.core.errors import ConfigError
+from llamaduo_gui.providers.gemini_session import ADDRESS, GeminiSession, checked_address
+from llamaduo_gui.providers.registry import make_provider
+
+KEY = "AIza-marked-0123456789"
+
+
+def service_at(address: str | None) -> ServiceConfig:
+    return ServiceConfig(provider="gemini", model="m", base_url=address)
+
+
+@pytest.mark.parametrize(
+    ("address", "used"),
+    [
+        (None, ADDRESS),
+        ("https://generativelanguage.googleapis.com/", ADDRESS),
+        ("https://generativelanguage.googleapis.com/v1beta", ADDRESS),
+        ("https://generativelanguage.googleapis.com/v1/", ADDRESS),
+        (
+            "https://eu-generativelanguage.googleapis.com",
+            "https://eu-generativelanguage.googleapis.com",
+        ),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://localhost:8000/gemini", "http://localhost:8000/gemini"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_google_and_this_machine_get_the_key(address: str | None, used: str) -> None:
+    assert checked_address(service_at(address)) == used
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://generativelanguage.googleapis.com",
+        "https://googleapis.com",
+        "https://googleapis.com.example.org",
+        "https://generativelanguage.googleapis.com@example.org",
+        "https://example.org\\.googleapis.com",
+        "https://example.org/.googleapis.com",
+        "https://notgoogleapis.com",
+        "https://127.0.0.1.example.org",
+        "ftp://127.0.0.1",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:port",
+        "generativelanguage.googleapis.com",
+        "https://",
+    ],
+)
+def test_no_other_address_gets_the_key(address: str) -> None:
+    with pytest.raises(ConfigError, match="is not an address of Google's") as caught:
+        make_provider(service_at(address), {"gemini": KEY})
+    assert KEY not in str(caught.value)
+
+
+def test_a_missing_key_and_one_that_cannot_be_are_said_at_once() -> None:
+    with pytest.raises(ConfigError, match="Google Gemini needs an API key"):
+        make_provider(service_at(None), {})
+    with pytest.raises(ConfigError, match="characters that no key has") as caught:
+        make_provider(service_at(None), {"gemini": "\u201cAIza\u201d"})
+    assert "AIza" not in str(caught.value)
+
+
+def test_nothing_shows_the_key() -> None:
+    session = GeminiSession(service_at(None), KEY)
+    assert KEY not in f"{session!r} {session.endpoint!r}"
