@@ -16,6 +16,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from llamaduo_gui.providers.limits import forget_limits
+
 # Read at import or start-up by the libraries they configure: set before any test module loads.
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
@@ -153,6 +155,12 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded("connect"))
     monkeypatch.setattr(socket.socket, "connect_ex", guarded("connect_ex"))
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.fixture(autouse=True)
+def _no_learnt_limits() -> None:
+    """Forget what earlier tests learnt of a service: its port may be another's by now."""
+    forget_limits()
 
 
 @pytest.fixture(autouse=True)

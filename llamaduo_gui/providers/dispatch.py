@@ -17,9 +17,11 @@ from llamaduo_gui.core.errors import (
     TransientProviderError,
 )
 from llamaduo_gui.providers.base import ChatRequest, RateLimitedError, Reply, UnreachableError
+from llamaduo_gui.providers.budget import reserve_call
 from llamaduo_gui.providers.faults import MAX_FAULTS, FaultPolicy, backoff_s
 from llamaduo_gui.providers.ledger import EngineStats, StoredReply
-from llamaduo_gui.providers.link import Link
+from llamaduo_gui.providers.link import Link, completion
+from llamaduo_gui.providers.reply_writer import ReplyWriter
 from llamaduo_gui.providers.work_queue import WorkQueue
 
 # Together with the poll, a stop takes less than a second.
@@ -39,6 +41,7 @@ class _Work(Generic[Tag]):
     request: ChatRequest
     key: str
     tags: list[Tag]
+    was_lost: bool = False
     estimated_tokens: int = 0
     sent_at: float = 0.0
     attempts: int = 0
@@ -54,25 +57,28 @@ class Dispatch(Generic[Tag]):
         self._queue: WorkQueue[_Work[Tag]] = WorkQueue(self._admitted(requests))
         self._slots = asyncio.Semaphore(link.service.concurrency)
         self._policy = FaultPolicy()
+        self._writer = ReplyWriter(link.replies)
         self._stats = EngineStats()
         self._active: dict[str, _Work[Tag]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], _Work[Tag]] = {}
         self._loop_task: asyncio.Task[None] | None = None
         self._stopped_by: BaseException | None = None
+        self._is_cancelled = asyncio.Event()
         self._expected_tokens = FIRST_EXPECTED_TOKENS
 
     async def run(self) -> EngineStats:
         """Send everything; see `RequestEngine.run`."""
         self._loop_task = asyncio.create_task(self._send_all())
         watcher = asyncio.create_task(self._watch_for_cancel())
-        try:
-            await self._loop_task
-        except asyncio.CancelledError:
-            if self._stopped_by is None:
-                raise
-        finally:
-            watcher.cancel()
-            await self._wind_down()
+        with self._link.limiter.used_by(self._link.service):
+            try:
+                await self._loop_task
+            except asyncio.CancelledError:
+                if self._stopped_by is None:
+                    raise
+            finally:
+                await self._wind_down()
+                watcher.cancel()
         if self._stopped_by is not None:
             raise self._stopped_by
         return self._stats
@@ -83,15 +89,54 @@ class Dispatch(Generic[Tag]):
             work = await self._queue.next()
             if work is None:
                 return
-            work.estimated_tokens = work.request.prompt_tokens_estimate() + self._expected_tokens
-            await self._link.limiter.acquire(work.estimated_tokens)
-            self._link.begin(work.key, work.request)
-            work.sent_at = time.monotonic()
-            work.attempts += 1
-            self._stats.sent += 1
-            task = asyncio.create_task(self._exchange(work))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            expected = min(self._expected_tokens, work.request.max_tokens)
+            work.estimated_tokens = work.request.prompt_tokens_estimate() + expected
+            if (error := self._too_large(work)) is not None:
+                self._link.begin(work.key, work.request, self._loss(work))
+                self._slots.release()
+                self._give_up(work, error)
+                self._policy.rejected(error)
+                continue
+            await self._send(work)
+
+    async def _send(self, work: _Work[Tag]) -> None:
+        """Wait until money, limits and a slot are there for `work`, then let it go."""
+        link = self._link
+        await reserve_call(link.budget, link.service, work.key, work.request)
+        try:
+            await link.limiter.acquire(work.estimated_tokens)
+        except BaseException:
+            self._release_money(work)
+            raise
+        try:
+            link.begin(work.key, work.request, self._loss(work))
+        except BaseException:
+            self._release_money(work)
+            link.limiter.release()
+            raise
+        work.sent_at = time.monotonic()
+        work.attempts += 1
+        self._stats.sent += 1
+        task = asyncio.create_task(self._exchange(work))
+        self._tasks[task] = work
+        task.add_done_callback(self._ended)
+
+    def _too_large(self, work: _Work[Tag]) -> RequestRejectedError | None:
+        """Why a request can never pass, if it has more tokens than a whole minute may have."""
+        limit = self._link.limiter.token_limit
+        if limit is None or work.estimated_tokens <= limit:
+            return None
+        return RequestRejectedError(
+            f"{self._link.service.name} may be sent {limit:,.0f} tokens a minute, and this request "
+            f"alone has about {work.estimated_tokens:,}; raise max_tpm or shorten the record."
+        )
+
+    def _loss(self, work: _Work[Tag]) -> float | None:
+        """What is lost if the request is in flight already; counted once."""
+        if not work.was_lost:
+            return None
+        work.was_lost = False
+        return self._link.lost_usd(work.request)
 
     async def _admitted(self, requests: Requests[Tag]) -> AsyncGenerator[_Work[Tag], None]:
         """Work for those requests that have to be sent; the rest is answered on the way."""
@@ -114,9 +159,11 @@ class Dispatch(Generic[Tag]):
             self._policy.answered_before()
             self._deliver(StoredReply.from_row(request, key, row), [tag])
             return None
-        if row is not None and row.state == "in_flight":
-            self._stats.lost += 1
         self._active[key] = work = _Work(request, key, [tag])
+        if row is not None and row.state == "in_flight":
+            work.was_lost = True
+            self._stats.lost += 1
+            self._stats.lost_usd += self._link.lost_usd(request) or 0.0
         return work
 
     async def _exchange(self, work: _Work[Tag]) -> None:
@@ -135,14 +182,17 @@ class Dispatch(Generic[Tag]):
         except TransientProviderError as error:
             self._try_again(work, error)
         else:
-            self._accept(work, reply)
+            await self._accept(work, reply)
 
-    def _accept(self, work: _Work[Tag], reply: Reply) -> None:
-        self._link.complete(work.key, reply, work.attempts)
+    async def _accept(self, work: _Work[Tag], reply: Reply) -> None:
+        reply = self._link.priced(work.request, reply)
+        await self._writer.store(completion(work.key, reply, work.attempts))
+        if self._link.budget is not None:
+            self._link.budget.settle(work.key, reply.cost_usd)
         self._policy.answered()
-        self._link.limiter.succeeded()
         tokens = reply.prompt_tokens + reply.completion_tokens
         self._link.limiter.settle(work.estimated_tokens, tokens)
+        self._link.limiter.succeeded(tokens or work.estimated_tokens, reply.limits)
         if reply.completion_tokens > 0:
             difference = reply.completion_tokens - self._expected_tokens
             self._expected_tokens += round(0.1 * difference)
@@ -151,6 +201,7 @@ class Dispatch(Generic[Tag]):
 
     def _give_up(self, work: _Work[Tag], error: ProviderError) -> None:
         text = str(error)
+        self._release_money(work)
         self._link.replies.fail(work.key, error=text, attempts=work.attempts)
         self._stats.failed += 1
         self._finish(
@@ -171,7 +222,7 @@ class Dispatch(Generic[Tag]):
         self._stats.rate_limited += 1
         self._put_back(work, 0.0)
         self._policy.rate_limited(error)
-        if limiter.rate_limited(error.retry_after_s):
+        if limiter.rate_limited(error.retry_after_s, error.limits):
             self._link.log(f"{error} Waiting {limiter.paused_for_s:.0f} s.")
 
     def _wait_for_contact(self, work: _Work[Tag], error: UnreachableError) -> None:
@@ -183,6 +234,7 @@ class Dispatch(Generic[Tag]):
             self._link.log(f"{error} Trying again.")
 
     def _put_back(self, work: _Work[Tag], delay_s: float) -> None:
+        self._release_money(work)
         self._link.replies.release(work.key)
         self._stats.retried += 1
         self._queue.put_back(work, delay_s)
@@ -203,8 +255,9 @@ class Dispatch(Generic[Tag]):
                     self._queue.add(work)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         self._slots.release()
+        self._link.limiter.release()
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._stop(error)
@@ -221,25 +274,44 @@ class Dispatch(Generic[Tag]):
             try:
                 self._link.context.check_cancelled()
             except JobCancelledError as error:
+                self._is_cancelled.set()
                 self._stop(error)
                 return
             await asyncio.sleep(CANCEL_POLL_S)
 
     async def _wind_down(self) -> None:
-        """Give what is under way a moment, store what comes in it, and drop the rest.
+        """Send nothing more; wait for what is under way, for it is paid, and store it.
 
-        Dropped requests stay `in_flight`: they may have been paid, and count as lost.
+        A person who stops the job waits a moment only: what has not come then is dropped, and
+        counts as lost.
         """
+        cancelled = asyncio.create_task(self._is_cancelled.wait())
+        while self._tasks and not cancelled.done():
+            await asyncio.wait({*self._tasks, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+        cancelled.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CANCEL_GRACE_S)
-        dropped = [task for task in self._tasks if not task.done()]
-        self._stats.abandoned = len(dropped)
+        await self._drop({task: work for task, work in self._tasks.items() if not task.done()})
+        await self._queue.close()
+
+    async def _drop(self, dropped: dict[asyncio.Task[None], _Work[Tag]]) -> None:
+        if not dropped:
+            return
         for task in dropped:
             task.cancel()
         await asyncio.gather(*dropped, return_exceptions=True)
-        await self._queue.close()
-        if dropped:
-            self._link.log(f"{len(dropped)} requests were stopped under way; they count as lost.")
+        losses = {work.key: self._link.lost_usd(work.request) for work in dropped.values()}
+        self._link.replies.lose(losses)
+        for key, usd in losses.items():
+            if self._link.budget is not None:
+                self._link.budget.settle(key, usd)
+            self._stats.lost_usd += usd or 0.0
+        self._stats.abandoned = len(dropped)
+        self._link.log(f"{len(dropped)} requests were stopped under way; they count as lost.")
+
+    def _release_money(self, work: _Work[Tag]) -> None:
+        if self._link.budget is not None:
+            self._link.budget.release(work.key)
 
 
 async def _iterate(requests: Requests[Tag]) -> AsyncGenerator[tuple[ChatRequest, Tag], None]:

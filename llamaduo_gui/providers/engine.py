@@ -10,6 +10,7 @@ from llamaduo_gui.providers.base import Provider
 from llamaduo_gui.providers.dispatch import Dispatch, OnReply, Requests, Tag
 from llamaduo_gui.providers.ledger import EngineStats, ReplyLedger
 from llamaduo_gui.providers.limiter import RateLimiter
+from llamaduo_gui.providers.limits import shared_limiter
 from llamaduo_gui.providers.link import Link
 
 
@@ -27,7 +28,7 @@ class RequestEngine:
         replies: the project's replies (`project.replies`).
         run_id: the run that asks.
         context: cancellation and the log.
-        limiter: shared by engines that use the same service; by default one of its own.
+        limiter: by default the one that all engines of this process use for the service.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class RequestEngine:
         *,
         limiter: RateLimiter | None = None,
     ) -> None:
-        limiter = limiter or RateLimiter(service.max_rpm, service.max_tpm)
+        limiter = limiter or shared_limiter(service)
         self._link = Link(provider, service, replies, run_id, context, limiter)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, cast
 
@@ -11,7 +11,7 @@ from llamaduo_gui.providers.base import ChatRequest, FinishReason, Reply
 
 
 class LedgerRow(Protocol):
-    """A stored request: state `in_flight`, `done` or `failed`, and its reply when done."""
+    """A stored request: `in_flight`, `in_batch`, `done` or `failed`, and its reply when done."""
 
     @property
     def state(self) -> str: ...  # noqa: D102
@@ -35,6 +35,8 @@ class LedgerRow(Protocol):
     def cache_write_tokens(self) -> int: ...  # noqa: D102
     @property
     def reasoning_tokens(self) -> int: ...  # noqa: D102
+    @property
+    def batch_id(self) -> int | None: ...  # noqa: D102
 
 
 class ReplyLedger(Protocol):
@@ -57,8 +59,9 @@ class ReplyLedger(Protocol):
         model: str,
         purpose: str,
         request: Mapping[str, Any],
+        lost_usd: float | None = None,
     ) -> None:
-        """Note that a request is about to be sent."""
+        """Note that a request is about to be sent; `lost_usd` is what a loss may have cost."""
         ...
 
     def complete(
@@ -73,6 +76,14 @@ class ReplyLedger(Protocol):
         attempts: int,
     ) -> object:
         """Store the reply."""
+        ...
+
+    def complete_many(self, completions: Sequence[Mapping[str, Any]]) -> None:
+        """Store several replies in one commit: the arguments of `complete` by name."""
+        ...
+
+    def lose(self, lost_usd: Mapping[str, float | None]) -> None:
+        """Count requests under way that were dropped, with what each may have cost."""
         ...
 
     def fail(self, request_key: str, *, error: str, attempts: int) -> object:
@@ -135,6 +146,7 @@ class EngineStats:
         retried: requests sent again after a passing fault, `rate_limited` of them after a 429.
         lost: requests that an earlier process had under way when it died, asked again now.
         abandoned: requests under way when the job was stopped; they may have been paid.
+        lost_usd: what the lost and the abandoned may have cost at most, as far as prices are known.
     """
 
     sent: int = 0
@@ -145,3 +157,4 @@ class EngineStats:
     rate_limited: int = 0
     lost: int = 0
     abandoned: int = 0
+    lost_usd: float = 0.0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from llamaduo_gui.core.budget import Budget
 from llamaduo_gui.core.config import ServiceConfig
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.providers.base import ChatRequest, Provider, Reply
 from llamaduo_gui.providers.ledger import ReplyLedger
 from llamaduo_gui.providers.limiter import RateLimiter
+from llamaduo_gui.providers.pricing import estimate_usd, reply_cost_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,13 @@ class Link:
     context: JobContext
     limiter: RateLimiter
 
-    def begin(self, key: str, request: ChatRequest) -> None:
-        """Commit that `request` is about to be sent."""
+    @property
+    def budget(self) -> Budget | None:
+        """The limit on spending, if there is one."""
+        return self.context.budget
+
+    def begin(self, key: str, request: ChatRequest, lost_usd: float | None) -> None:
+        """Commit that `request` is about to be sent; `lost_usd` is what a loss may have cost."""
         self.replies.begin(
             key,
             run_id=self.run_id,
@@ -31,20 +39,30 @@ class Link:
             model=request.model,
             purpose=request.purpose,
             request=request.content(),
+            lost_usd=lost_usd,
         )
 
-    def complete(self, key: str, reply: Reply, attempts: int) -> None:
-        """Commit a reply."""
-        self.replies.complete(
-            key,
-            text=reply.text,
-            finish_reason=reply.finish_reason,
-            tokens=reply.tokens,
-            cost_usd=reply.cost_usd,
-            latency_s=reply.latency_s,
-            attempts=attempts,
-        )
+    def priced(self, request: ChatRequest, reply: Reply) -> Reply:
+        """The reply with its cost, if any price is known."""
+        return replace(reply, cost_usd=reply_cost_usd(self.service, request, reply))
+
+    def lost_usd(self, request: ChatRequest) -> float | None:
+        """What a request may have cost at most whose reply is lost; None without a price."""
+        return estimate_usd(self.service, request)
 
     def log(self, text: str) -> None:
         """Report one line to the log view."""
         self.context.log(self.service.name, text, level="warning", run_id=self.run_id)
+
+
+def completion(key: str, reply: Reply, attempts: int) -> dict[str, Any]:
+    """A reply as `ReplyLedger.complete_many` takes it."""
+    return {
+        "request_key": key,
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "tokens": reply.tokens,
+        "cost_usd": reply.cost_usd,
+        "latency_s": reply.latency_s,
+        "attempts": attempts,
+    }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import ColumnElement, Engine, bindparam, case, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from llamaduo_gui.core.types import TokenCounts
@@ -40,12 +40,15 @@ class ReplyQueries:
         model: str,
         purpose: str,
         request: Mapping[str, Any],
+        lost_usd: float | None = None,
     ) -> None:
         """Note that a request is about to be sent.
 
-        A row that is in flight already was left by a process that died: it counts as one loss.
+        A row that is in flight already was left by a process that died: it counts as one loss,
+        which may have cost `lost_usd`.
         """
         now = time.time()
+        was_lost = replies.c.state == "in_flight"
         statement = insert(replies).values(
             request_key=request_key,
             run_id=run_id,
@@ -66,8 +69,8 @@ class ReplyQueries:
         statement = statement.on_conflict_do_update(
             index_elements=["request_key"],
             set_={
-                "losses": replies.c.losses
-                + (replies.c.state == "in_flight").cast(replies.c.losses.type),
+                "losses": replies.c.losses + was_lost.cast(replies.c.losses.type),
+                "lost_usd": case((was_lost, _with_lost(lost_usd)), else_=replies.c.lost_usd),
                 "state": "in_flight",
                 "run_id": run_id,
                 "error": "",
@@ -88,20 +91,38 @@ class ReplyQueries:
         attempts: int,
     ) -> ReplyRow:
         """Store a reply; unless it was free, it is on disk when this returns."""
-        return self._end(
-            request_key,
-            state="done",
-            text=text,
-            finish_reason=finish_reason,
-            prompt_tokens=tokens.prompt,
-            completion_tokens=tokens.completion,
-            cached_tokens=tokens.cached,
-            cache_write_tokens=tokens.cache_write,
-            reasoning_tokens=tokens.reasoning,
-            cost_usd=cost_usd,
-            latency_s=latency_s,
-            attempts=attempts,
+        columns = _columns(
+            {
+                "text": text,
+                "finish_reason": finish_reason,
+                "tokens": tokens,
+                "cost_usd": cost_usd,
+                "latency_s": latency_s,
+                "attempts": attempts,
+            }
         )
+        return self._end(request_key, state="done", **columns)
+
+    def complete_many(self, completions: Sequence[Mapping[str, Any]]) -> None:
+        """Store several replies in one transaction, as `complete` stores one.
+
+        Args:
+            completions: the arguments of `complete` by name, `request_key` among them.
+        """
+        now = time.time()
+        rows = [
+            {f"new_{name}": value for name, value in _columns(completion).items()}
+            for completion in completions
+        ]
+        names = [name.removeprefix("new_") for name in rows[0] if name != "new_request_key"]
+        statement = (
+            update(replies)
+            .where(replies.c.request_key == bindparam("new_request_key"))
+            .values(state="done", finished_at=now, **{n: bindparam(f"new_{n}") for n in names})
+        )
+        is_free = all(completion["cost_usd"] == 0.0 for completion in completions)
+        with (self._engine if is_free else self._durable_engine).begin() as connection:
+            connection.execute(statement, rows)
 
     def fail(self, request_key: str, *, error: str, attempts: int) -> ReplyRow:
         """Store that a request cannot succeed, and why."""
@@ -115,6 +136,25 @@ class ReplyQueries:
                 .where(replies.c.request_key == request_key, replies.c.state == "in_flight")
                 .values(state="failed", error="stopped before the reply came")
             )
+
+    def lose(self, lost_usd: Mapping[str, float | None]) -> None:
+        """Count requests under way that were dropped: each may have been paid.
+
+        Args:
+            lost_usd: what each may have cost, by request key; None where no price is known.
+        """
+        with self._engine.begin() as connection:
+            for key, usd in lost_usd.items():
+                connection.execute(
+                    update(replies)
+                    .where(replies.c.request_key == key, replies.c.state == "in_flight")
+                    .values(
+                        state="failed",
+                        losses=replies.c.losses + 1,
+                        lost_usd=_with_lost(usd),
+                        error="stopped before the reply came; it may have been paid",
+                    )
+                )
 
     def lost_count(self, run_id: int | None = None) -> int:
         """Requests that were in flight when a process died, each time counted."""
@@ -139,6 +179,7 @@ class ReplyQueries:
             func.sum(replies.c.completion_tokens),
             func.sum(replies.c.cost_usd),
             unpriced,
+            func.sum(replies.c.lost_usd),
         )
         purposes = select(replies.c.purpose, func.count()).group_by(replies.c.purpose)
         if run_id is not None:
@@ -157,6 +198,7 @@ class ReplyQueries:
             completion_tokens=int(numbers[5]),
             cost_usd=float(numbers[6]),
             unpriced=int(numbers[7]),
+            lost_usd=float(numbers[8]),
             by_purpose=by_purpose,
         )
 
@@ -175,6 +217,27 @@ class ReplyQueries:
                 .one()
             )
         return _row(found)
+
+
+def _with_lost(usd: float | None) -> ColumnElement[float | None]:
+    """What a row's losses may have cost, with one more of `usd` dollars."""
+    if usd is None:
+        return replies.c.lost_usd
+    return func.coalesce(replies.c.lost_usd, 0.0) + usd
+
+
+def _columns(completion: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a reply's columns from the arguments of `complete`."""
+    values = dict(completion)
+    tokens: TokenCounts = values.pop("tokens")
+    return {
+        **values,
+        "prompt_tokens": tokens.prompt,
+        "completion_tokens": tokens.completion,
+        "cached_tokens": tokens.cached,
+        "cache_write_tokens": tokens.cache_write,
+        "reasoning_tokens": tokens.reasoning,
+    }
 
 
 def _row(item: Any) -> ReplyRow:
