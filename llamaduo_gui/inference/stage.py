@@ -11,7 +11,7 @@ from typing import Any
 from llamaduo_gui.core.config import PipelineConfig, ServiceConfig
 from llamaduo_gui.core.job import JobContext, ProgressMeter
 from llamaduo_gui.core.seeds import derive_seed
-from llamaduo_gui.core.types import ModelKind, Split
+from llamaduo_gui.core.types import ModelKind, Record, Split
 from llamaduo_gui.inference.base import Backend, Generation, GenerationSettings, PromptJob
 from llamaduo_gui.providers.base import ChatRequest
 from llamaduo_gui.providers.engines import make_engine
@@ -123,16 +123,7 @@ def run_service_inference(
     _log_start(context, run, f"{service.name} on {split.value}", len(missing), len(existing))
     writer = _CandidateWriter(project, run, context, len(existing), len(missing) + len(existing))
     requests = (
-        (
-            ChatRequest.for_service(
-                service,
-                row.record.prompt_messages,
-                "answer",
-                temperature=config.inference.temperature,
-                repeat=first_repeat + sample,
-            ),
-            (row.id, sample),
-        )
+        (service_request(service, row.record, first_repeat + sample, config), (row.id, sample))
         for row, sample in missing
     )
 
@@ -154,6 +145,19 @@ def run_service_inference(
     summary |= {"backend": service.name, "kind": ModelKind.SERVICE.value, "split": split.value}
     _log_end(context, run, summary)
     return summary | counts
+
+
+def service_request(
+    service: ServiceConfig, record: Record, repeat: int, config: PipelineConfig
+) -> ChatRequest:
+    """The request for one of the answers of a service LLM to a record's prompt."""
+    return ChatRequest.for_service(
+        service,
+        record.prompt_messages,
+        "answer",
+        temperature=config.inference.temperature,
+        repeat=repeat,
+    )
 
 
 def _job(row: RecordRow, sample: int, seed: int) -> PromptJob:

@@ -18,7 +18,7 @@ from llamaduo_gui.store.rows import NewSynthetic, RecordRow, RunRow
 from llamaduo_gui.synthesis.filtering import PairFilter, Rejection
 from llamaduo_gui.synthesis.parse import ParsedPair, ParseReject, parse_reply
 from llamaduo_gui.synthesis.plan import RequestPlan
-from llamaduo_gui.synthesis.prompts import SeedPair, build_request
+from llamaduo_gui.synthesis.prompts import SeedPair
 
 # That many replies in a row without one pair to keep: more of them would only cost money.
 FRUITLESS_REPLIES = 25
@@ -131,13 +131,7 @@ class Intake:
 
     def request(self, index: int) -> ChatRequest:
         """Request `index` of the round; the same whenever it is asked."""
-        return build_request(
-            self.teacher,
-            SeedPair.of(self.plan.record(index)),
-            count=self.settings.pairs_per_request,
-            temperature=self.settings.temperature,
-            repeat=self.plan.request_seed(index),
-        )
+        return self.plan.request(index, self.teacher)
 
     async def requests(self) -> AsyncIterator[tuple[ChatRequest, int]]:
         """Requests with their index, each as soon as it is sure to be needed."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from llamaduo_gui.core.config import SynthesisConfig
+from llamaduo_gui.core.config import ServiceConfig, SynthesisConfig
 from llamaduo_gui.core.types import Record
+from llamaduo_gui.providers.base import ChatRequest
+from llamaduo_gui.synthesis.prompts import SeedPair, build_request
 from llamaduo_gui.synthesis.seeds import SeedOrder, SeedPool
 
 # Requests a round may take: this many times what it would take if every pair were kept.
@@ -26,7 +28,7 @@ class RequestPlan:
     def __init__(self, order: SeedOrder, pool: SeedPool, settings: SynthesisConfig) -> None:
         self._order = order
         self._pool = pool
-        self._per_request = settings.pairs_per_request
+        self._settings = settings
         names = {record.category for record in pool.records}
         self.quotas = {
             name: quota for name, quota in settings.category_quotas.items() if name in names
@@ -46,8 +48,18 @@ class RequestPlan:
         """The random seed of request `index`, part of its identity."""
         return self._pool.derive(self._draws[index])
 
+    def request(self, index: int, teacher: ServiceConfig) -> ChatRequest:
+        """Request `index` to `teacher`; the same whenever it is asked."""
+        return build_request(
+            teacher,
+            SeedPair.of(self.record(index)),
+            count=self._settings.pairs_per_request,
+            temperature=self._settings.temperature,
+            repeat=self.request_seed(index),
+        )
+
     def _most(self, pairs: int) -> int:
-        return MAX_REQUESTS_FACTOR * math.ceil(pairs / self._per_request)
+        return MAX_REQUESTS_FACTOR * math.ceil(pairs / self._settings.pairs_per_request)
 
     def _choose(self, most: int) -> list[int]:
         left = Counter({name: self._most(quota) for name, quota in self.quotas.items()})

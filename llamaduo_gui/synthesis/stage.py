@@ -10,10 +10,10 @@ from llamaduo_gui.core.errors import ConfigError, UserError
 from llamaduo_gui.core.events import Level
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import RecordStatus, RejectReason, Split
-from llamaduo_gui.providers.engine import RequestEngine
+from llamaduo_gui.providers.engines import make_engine
 from llamaduo_gui.providers.registry import make_provider
 from llamaduo_gui.store.project import Project
-from llamaduo_gui.store.rows import RunRow
+from llamaduo_gui.store.rows import RecordRow, RunRow
 from llamaduo_gui.synthesis.filtering import PairFilter
 from llamaduo_gui.synthesis.intake import Intake
 from llamaduo_gui.synthesis.plan import RequestPlan
@@ -72,7 +72,7 @@ def run_synthesis(
         run_id=run.id,
     )
     provider = make_provider(teacher, context.secrets)
-    engine = RequestEngine(provider, teacher, project.replies, run.id, context)
+    engine = make_engine(provider, teacher, project, run.id, context)
     try:
         engine.run_blocking(intake.requests(), intake.on_reply)
     finally:
@@ -80,6 +80,28 @@ def run_synthesis(
     summary = _summarise(project, run, intake)
     _report(context, run, intake, summary)
     return summary
+
+
+def plan_requests(
+    project: Project,
+    *,
+    round_number: int,
+    config: PipelineConfig,
+    seed_weights: Mapping[str, float] | None = None,
+) -> RequestPlan:
+    """The requests a round may make; the same before the round, in it, and when it is resumed.
+
+    Args are those of `run_synthesis`.
+    """
+    train = [row.record for row in project.records.by_split(Split.TRAIN)]
+    prompts = [
+        row.record.instruction
+        for row in _earlier(project, round_number)
+        if row.reject_reason in _OWN_WORK
+    ]
+    pool = SeedPool.of(train, config.seed, round_number, seed_weights, prompts)
+    order = all_strategies()[config.synthesis.strategy].make(pool)
+    return RequestPlan(order, pool, config.synthesis)
 
 
 def _make_intake(
@@ -91,33 +113,34 @@ def _make_intake(
     teacher: ServiceConfig,
     seed_weights: Mapping[str, float] | None,
 ) -> Intake:
-    settings = config.synthesis
     train = [row.record for row in project.records.by_split(Split.TRAIN)]
     evaluation = [
         row.record
         for split in (Split.VALIDATION, Split.TEST)
         for row in project.records.by_split(split)
     ]
-    earlier = [
-        row for number in range(1, round_number) for row in project.records.synthetic(number)
-    ]
-    prompts = [row.record.instruction for row in earlier if row.reject_reason in _OWN_WORK]
-    pool = SeedPool.of(train, config.seed, round_number, seed_weights, prompts)
-    order = all_strategies()[settings.strategy].make(pool)
-    pair_filter = PairFilter(train, evaluation, settings)
+    pair_filter = PairFilter(train, evaluation, config.synthesis)
     pair_filter.remember(
-        row.record for row in earlier if row.status is RecordStatus.KEPT or row.is_decided_by_hand
+        row.record
+        for row in _earlier(project, round_number)
+        if row.status is RecordStatus.KEPT or row.is_decided_by_hand
     )
     return Intake(
         project=project,
         run=run,
         context=context,
         teacher=teacher,
-        settings=settings,
+        settings=config.synthesis,
         round_number=round_number,
-        plan=RequestPlan(order, pool, settings),
+        plan=plan_requests(
+            project, round_number=round_number, config=config, seed_weights=seed_weights
+        ),
         pair_filter=pair_filter,
     )
+
+
+def _earlier(project: Project, round_number: int) -> list[RecordRow]:
+    return [row for number in range(1, round_number) for row in project.records.synthetic(number)]
 
 
 def _teacher(config: PipelineConfig) -> ServiceConfig:
