@@ -18,6 +18,7 @@ from llamaduo_gui.evaluation.judges import (
     judge_request,
     parse_judgement,
 )
+from tests.reply_heaps import reply_heaps
 
 JUDGE = JudgeConfig(provider="openai_compatible", model="judge", base_url="http://x")
 
@@ -29,6 +30,9 @@ def reply(precision: Any = 87, similarity: Any = 64) -> str:
             "similarity": {"reason": "shorter", "score": similarity},
         }
     )
+
+
+REPLY = reply()
 
 
 def pair(parsed: ParsedJudgement) -> tuple[int | None, int | None]:
@@ -174,6 +178,26 @@ def test_arbitrary_text_never_raises(text: str) -> None:
 
 
 json_like = st.text(alphabet="{}[]\":,.0123456789eE+-\\'`\n precisonmlatyreu", max_size=200)
+
+
+PIECES = (
+    *('{"precision": {"score": ', '"reason": "', '"similarity": {', '"}', "87", "87.5", "101"),
+    *("{", "}", "[", ",", ":", "null", "1e999", "NaN", "-0", "true", "\\u00"),
+    *("```json\n", "```", "<think>", "</think>", '{"precision": 90'),
+)
+
+
+@given(reply_heaps(PIECES, REPLY))
+@settings(max_examples=10_000)
+@example(reply("9" * 5000))
+@example(REPLY.replace("87", "9" * 5000))
+def test_whatever_a_judge_replies_is_read_without_a_traceback(text: str) -> None:
+    parsed = parse_judgement(text)
+    assert parsed.is_complete == all(score is not None for score in parsed.scores.values())
+    for score in parsed.scores.values():
+        assert score is None or (isinstance(score, int) and 1 <= score <= 100)
+    for reason in parsed.reasons.values():
+        reason.encode("utf-8")
 
 
 @given(json_like)

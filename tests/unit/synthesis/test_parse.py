@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from llamaduo_gui.core.types import RejectReason
 from llamaduo_gui.providers.base import FinishReason
 from llamaduo_gui.synthesis.parse import ParsedPair, ParseReject, parse_reply
+from tests.reply_heaps import reply_heaps
 
 ONE = {"instruction": "What is 2 + 2?", "response": "4"}
 TWO = {"instruction": "What is 3 + 3?", "response": "6"}
@@ -163,11 +164,9 @@ def test_deep_nesting_and_long_replies_end_quickly() -> None:
 
 
 FINISHES = st.sampled_from(["stop", "length", "refusal", "content_filter", "other"])
-FRAGMENTS = st.sampled_from(
-    [
-        *('{"pairs": [', '{"instruction": "', '"response": ', '"}', "]", "}", "```json\n", "```"),
-        *("\\u00", "\\", "'", "[", "{", ":", ",", "null", "1e999", "\n", "Sure: ", "...", "// a"),
-    ]
+FRAGMENTS = (
+    *('{"pairs": [', '{"instruction": "', '"response": ', '"}', "]", "}", "```json\n", "```"),
+    *("\\u00", "\\", "'", "[", "{", ":", ",", "null", "1e999", "\n", "Sure: ", "...", "// a"),
 )
 
 
@@ -184,15 +183,9 @@ def check_is_total(text: str, finish_reason: FinishReason) -> None:
             assert item.detail.encode("utf-8")
 
 
-@settings(max_examples=1000)
-@given(st.text(max_size=300), FINISHES)
-def test_any_text_is_read_without_a_traceback(text: str, finish_reason: FinishReason) -> None:
-    check_is_total(text, finish_reason)
-
-
-@settings(max_examples=1500)
-@given(st.lists(FRAGMENTS | st.text(max_size=5), max_size=25).map("".join), FINISHES)
-def test_any_heap_of_json_pieces_is_read_without_a_traceback(
+@settings(max_examples=10_000)
+@given(reply_heaps(FRAGMENTS, WHOLE), FINISHES)
+def test_whatever_a_teacher_replies_is_read_without_a_traceback(
     text: str, finish_reason: FinishReason
 ) -> None:
     check_is_total(text, finish_reason)
