@@ -410,7 +410,8 @@ class FakeGemini:
                 words = part["text"].split(" ")
                 pieces = [f"{word} " for word in words[:-1]] + words[-1:]
                 chunks += [_chunk([{**part, "text": piece}]) for piece in pieces]
-            chunks.append(_chunk([], candidate["finishReason"]))
+            ending = {name: value for name, value in candidate.items() if name != "content"}
+            chunks.append(_chunk([], ending))
         if not chunks:
             chunks.append(answer)
         events = [json.dumps(chunk) for chunk in chunks]
@@ -424,11 +425,9 @@ class FakeGemini:
         )
 
 
-def _chunk(parts: list[dict[str, Any]], reason: str | None = None) -> dict[str, Any]:
-    candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
-    if reason is not None:
-        candidate["finishReason"] = reason
-    return {"candidates": [candidate]}
+def _chunk(parts: list[dict[str, Any]], ending: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    content = {"role": "model", "parts": parts}
+    return {"candidates": [{"index": 0, "content": content, **(ending or {})}]}
 
 
 def _spoilt(text: str, fault: Fault | None) -> tuple[str, str]:

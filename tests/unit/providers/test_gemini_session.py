@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import time
+from contextlib import ExitStack
+
 import pytest
 
 from llamaduo_gui.core.config import ServiceConfig
 from llamaduo_gui.core.errors import ConfigError
+from llamaduo_gui.providers import gemini_session
+from llamaduo_gui.providers.base import UnreachableError
 from llamaduo_gui.providers.gemini_session import ADDRESS, GeminiSession, checked_address
 from llamaduo_gui.providers.registry import make_provider
 
@@ -71,3 +78,29 @@ def test_a_missing_key_and_one_that_cannot_be_are_said_at_once() -> None:
 def test_nothing_shows_the_key() -> None:
     session = GeminiSession(service_at(None), KEY)
     assert KEY not in f"{session!r} {session.endpoint!r}"
+
+
+def test_a_machine_that_takes_no_connection_is_given_up_sooner_than_a_slow_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gemini_session, "CONNECT_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as queue:
+        port = listener.getsockname()[1]
+        for _ in range(4):
+            # Beyond the first, nobody is let in before the listener takes someone.
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        session = GeminiSession(service_at(f"http://127.0.0.1:{port}"), KEY)
+
+        async def look() -> None:
+            try:
+                async with session.speaking(20):
+                    await session.sdk.models.list()
+            finally:
+                await session.close()
+
+        started = time.monotonic()
+        with pytest.raises(UnreachableError):
+            asyncio.run(look())
+        assert time.monotonic() - started < 10
