@@ -87,9 +87,11 @@ def _add_project_commands(
         help="last round allowed (round 0 has coverage data only)",
     )
     parser.add_argument("--until", metavar="STAGE", help="stop after the next such stage")
-    parser = add("keys", "list, set or delete API keys in the OS keyring", _keys)
-    parser.add_argument("action", choices=("list", "set", "delete"))
+    parser = add("keys", "list, set, delete or test API keys in the OS keyring", _keys)
+    parser.add_argument("action", choices=("list", "set", "delete", "test"))
     parser.add_argument("provider", nargs="?", choices=sorted(ENVIRONMENT_VARIABLES))
+    parser.add_argument("--model", default="", metavar="NAME", help="test: try this model")
+    parser.add_argument("--base-url", metavar="URL", help="test: the address, where it has none")
 
 
 def _add_stage_commands(
@@ -273,6 +275,10 @@ def _keys(arguments: argparse.Namespace) -> int:
         return console.EXIT_OK
     if arguments.provider is None:
         raise UserError(f"Name the provider: llamaduo-gui keys {arguments.action} PROVIDER.")
+    if arguments.action == "test":
+        return console.try_service(
+            store, arguments.provider, arguments.model, arguments.base_url, as_json=arguments.json
+        )
     if arguments.action == "delete":
         is_deleted = store.delete(arguments.provider)
         console.say("Deleted." if is_deleted else "There was no key to delete.")

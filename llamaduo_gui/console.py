@@ -12,7 +12,9 @@ from typing import Any
 
 from llamaduo_gui.core.events import Event, Finished, Log, Progress, Started
 from llamaduo_gui.core.secrets import SecretStore
+from llamaduo_gui.providers.check import ConnectionReport
 from llamaduo_gui.store.project import Project
+from llamaduo_gui.worker.check_job import check_spec
 from llamaduo_gui.worker.protocol import JobSpec
 from llamaduo_gui.worker.supervisor import JobHandle, JobResult
 
@@ -83,6 +85,28 @@ def run_job(kind: str, folder: Path, options: Mapping[str, Any], *, as_json: boo
         path = str(project.folder)
     handle = JobHandle(JobSpec(kind, path, dict(options)), secrets, on_event=ConsoleReporter())
     return report_result(wait_for(handle.start()), as_json=as_json)
+
+
+def try_service(
+    secrets: SecretStore, provider: str, model: str, base_url: str | None, *, as_json: bool
+) -> int:
+    """Try a service LLM out and print what came of it; returns the exit code.
+
+    Without a model the names of those it lists are printed as well.
+    """
+    spec = check_spec(provider, model, base_url)
+    handle = JobHandle(spec, secrets.collect(spec.providers), cooperative_s=1.0)
+    result = wait_for(handle.start())
+    if result.status != "succeeded":
+        return report_result(result, as_json=as_json)
+    report = ConnectionReport.from_dict(result.result)
+    if as_json:
+        print_json(report.to_dict())
+    elif not model:
+        for entry in report.models:
+            say(f"{entry.id}  {entry.title}".rstrip())
+    say(report.sentence)
+    return EXIT_OK if report.ok else EXIT_FAILED
 
 
 def wait_for(handle: JobHandle) -> JobResult:

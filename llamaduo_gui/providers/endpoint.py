@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from llamaduo_gui.core.errors import (
     FatalProviderError,
@@ -71,8 +73,8 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """`provider:model`."""
-        return f"{self.provider}:{self.model}"
+        """`provider:model`, or the provider alone while no model is chosen."""
+        return f"{self.provider}:{self.model}" if self.model else self.provider
 
     def from_status(
         self,
@@ -273,6 +275,15 @@ def is_no_connection(error: BaseException) -> bool:
 def well_formed(text: str) -> str:
     """`text` without lone surrogates, which JSON may hold and a database or a pipe refuses."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def is_this_machine(address: str) -> bool:
+    """Whether a URL points to the machine it is used on."""
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def is_web_page(body: object) -> bool:

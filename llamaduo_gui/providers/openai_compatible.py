@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Container, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from llamaduo_gui.core.config import ServiceConfig
 from llamaduo_gui.core.errors import ConfigError, ProviderError
 from llamaduo_gui.providers.base import ChatRequest, ModelInfo, ProviderInfo, Reply
-from llamaduo_gui.providers.endpoint import Endpoint, is_web_page
+from llamaduo_gui.providers.endpoint import Endpoint, is_this_machine, is_web_page
 from llamaduo_gui.providers.openai_dialect import Dialect, LengthParameter
 from llamaduo_gui.providers.openai_errors import explain, from_body, read_problem
 from llamaduo_gui.providers.openai_limits import read_limits
@@ -127,7 +126,7 @@ class OpenAIChat:
             timeout_s = self._service.timeout_s
             limit = openai.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
             # A proxy set for the outside world must not get requests to this machine.
-            is_local = _is_loopback(urlsplit(self._address).hostname or "")
+            is_local = is_this_machine(self._address)
             client = openai.AsyncOpenAI(
                 api_key=self._key or NO_KEY,
                 base_url=self._address,
@@ -213,13 +212,6 @@ def _checked_address(address: str, service: ServiceConfig) -> str:
             "http://localhost:11434/v1."
         )
     return address.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _make(service: ServiceConfig, key: str | None) -> OpenAIChat:

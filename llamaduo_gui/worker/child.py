@@ -180,10 +180,17 @@ def _chat(spec: JobSpec, context: JobContext, commands: CommandReader) -> dict[s
     return run_chat(spec, context, commands)
 
 
+def _check(spec: JobSpec, context: JobContext, _: CommandReader) -> dict[str, Any]:
+    from llamaduo_gui.worker.check_job import run_check
+
+    return run_check(spec, context)
+
+
 JOBS: dict[str, Callable[[JobSpec, JobContext, CommandReader], Mapping[str, Any]]] = {
     "pipeline": _with_project(_pipeline),
     "stage": _with_project(_single),
     "chat": _chat,
+    "check": _check,
 }
 
 
