@@ -56,6 +56,8 @@ class Gemini:
         self._endpoint = self._session.endpoint
         self._form = Form()
         self._has_answered = False
+        # The last file by its label: an account with too much waiting turns batches down for hours.
+        self._uploaded: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -120,8 +122,11 @@ class Gemini:
 
     async def submit_batch(self, requests: Mapping[str, ChatRequest], label: str) -> str:
         """Hand in requests by their keys; see `BatchProvider.submit_batch`."""
-        bodies = ((key, request_body(request, self._form)) for key, request in requests.items())
-        return await gemini_batches.submit(self._session, bodies, label)
+        if label not in self._uploaded:
+            form = self._form
+            bodies = ((key, request_body(request, form)) for key, request in requests.items())
+            self._uploaded = {label: await gemini_batches.upload(self._session, bodies, label)}
+        return await gemini_batches.create(self._session, self._uploaded[label], label)
 
     async def find_batch(self, label: str) -> str | None:
         """Id of the newest batch of this label."""
@@ -194,8 +199,10 @@ def _sdk_call(request: ChatRequest, form: Form, **options: Any) -> dict[str, Any
     config = {
         **body["generationConfig"],
         **options,
-        # One call is one request: the SDK would ask for the rest of a long answer by itself.
+        # One call is one request: the SDK would ask for the rest of a long answer by itself, and
+        # call functions.
         "automaticContinuation": False,
+        "automaticFunctionCalling": {"disable": True},
     }
     if "systemInstruction" in body:
         config["systemInstruction"] = body["systemInstruction"]

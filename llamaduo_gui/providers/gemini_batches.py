@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from llamaduo_gui.core.errors import FatalProviderError, RequestRejectedError
+from llamaduo_gui.core.errors import FatalProviderError
 from llamaduo_gui.providers.base import BatchState, BatchStatus
 from llamaduo_gui.providers.gemini_session import GeminiSession
 
@@ -34,10 +34,10 @@ class Result(NamedTuple):
     error: Mapping[str, Any]
 
 
-async def submit(
+async def upload(
     session: GeminiSession, requests: Iterable[tuple[str, Mapping[str, Any]]], label: str
 ) -> str:
-    """Hand requests in by key; returns the batch's name (`batches/...`).
+    """Send requests up by key; returns the name of the file (`files/...`, kept for 48 hours).
 
     WORKAROUND https://github.com/googleapis/python-genai/issues/1909 and
     https://github.com/googleapis/python-genai/issues/2008: answers to inlined requests come in
@@ -50,8 +50,16 @@ async def submit(
         file = await session.sdk.files.upload(
             file=content, config={"display_name": label, "mime_type": FILE_TYPE}
         )
+    if not file.name:
+        raise session.endpoint.unreadable("the file has no name")
+    return file.name
+
+
+async def create(session: GeminiSession, file: str, label: str) -> str:
+    """Make a batch of an uploaded file; returns its name (`batches/...`)."""
+    async with session.speaking(session.service.timeout_s):
         job = await session.sdk.batches.create(
-            model=session.service.model, src=str(file.name), config={"display_name": label}
+            model=session.service.model, src=file, config={"display_name": label}
         )
     if not job.name:
         raise session.endpoint.unreadable("the batch has no name")
@@ -71,11 +79,8 @@ async def find(session: GeminiSession, label: str) -> str | None:
 
 
 async def status(session: GeminiSession, batch: str) -> BatchStatus:
-    """How far a batch is; one that the service forgot has failed."""
-    try:
-        operation = await _operation(session, batch)
-    except RequestRejectedError as error:
-        return BatchStatus("failed", problem=str(error))
+    """How far a batch is; RequestRejectedError if the service does not know it (any more)."""
+    operation = await _operation(session, batch)
     metadata = _mapping(operation.get("metadata"))
     name = str(metadata.get("state") or "").partition("_STATE_")[2]
     stats = _mapping(metadata.get("batchStats"))
@@ -115,13 +120,9 @@ async def results(session: GeminiSession, batch: str) -> AsyncIterator[Result]:
 
 
 async def cancel(session: GeminiSession, batch: str) -> None:
-    """Ask for a batch to be stopped; one that is over already is left as it is."""
-    try:
-        async with session.speaking(session.service.timeout_s, gone=batch):
-            await session.sdk.batches.cancel(name=batch)
-    except RequestRejectedError:
-        if (await status(session, batch)).state == "running":
-            raise
+    """Ask for a batch to be stopped; RequestRejectedError if it is over already."""
+    async with session.speaking(session.service.timeout_s, gone=batch):
+        await session.sdk.batches.cancel(name=batch)
 
 
 async def _operation(session: GeminiSession, batch: str) -> Mapping[str, Any]:

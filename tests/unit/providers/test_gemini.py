@@ -220,6 +220,16 @@ def test_the_sdk_itself_never_sends_twice(server: FakeGemini, fault: Fault) -> N
     assert len(server.log) == 1
 
 
+def test_the_sdk_has_nothing_to_say_about_a_request(
+    server: FakeGemini, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG"):
+        ask(service_of(server))
+        stream(service_of(server))
+    assert not [record for record in caplog.records if "genai" in record.name]
+    assert KEY not in caplog.text
+
+
 def test_a_long_answer_is_not_continued_behind_our_back(
     server: FakeGemini, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,22 @@ def test_a_refused_batch_says_why_and_makes_none(server: FakeGemini) -> None:
     assert not server.desk.batches
 
 
+def test_a_batch_handed_in_again_does_not_send_its_file_again(server: FakeGemini) -> None:
+    server.settings.batches.refusals = 2
+    requests = requests_of(server, 3)
+
+    async def insist(provider: Gemini) -> str:
+        for _ in range(2):
+            with pytest.raises(RateLimitedError):
+                await provider.submit_batch(requests, "mine")
+        return await provider.submit_batch(requests, "mine")
+
+    name = use(server, insist)
+    assert len(server.desk.files) == 1
+    assert status(server, name).done == 3
+    assert results(server, name).keys() == requests.keys()
+
+
 @pytest.mark.parametrize(
     ("outcome", "says"),
     [
@@ -174,10 +190,12 @@ def test_a_batch_that_came_to_nothing_says_why(server: FakeGemini, outcome: Any,
     assert results(server, name) == {}
 
 
-def test_a_batch_that_the_service_forgot_has_failed(server: FakeGemini) -> None:
-    found = status(server, "batches/b77")
-    assert found.state == "failed"
-    assert found.problem == "gemini:fake-model has batches/b77 no more (404)."
+def test_a_batch_that_the_service_does_not_know_is_told_apart_from_a_failed_one(
+    server: FakeGemini,
+) -> None:
+    with pytest.raises(RequestRejectedError) as caught:
+        status(server, "batches/b77")
+    assert str(caught.value) == "gemini:fake-model has batches/b77 no more (404)."
 
 
 def test_results_that_the_service_forgot_are_told_apart_from_a_wrong_key(
@@ -267,13 +285,14 @@ def test_a_schema_refused_in_a_batch_is_asked_in_the_next_lesser_way(server: Fak
     assert "responseMimeType" in server.log[-1].body["generationConfig"]
 
 
-def test_a_batch_can_be_cancelled_also_when_it_is_over(server: FakeGemini) -> None:
+def test_a_batch_can_be_cancelled_while_it_runs(server: FakeGemini) -> None:
     server.settings.batches.polls = 9
     name = submit(server, requests_of(server, 1))
     use(server, lambda provider: provider.cancel_batch(name))
     assert status(server, name).state == "cancelled"
-    use(server, lambda provider: provider.cancel_batch(name))
     assert results(server, name) == {}
+    with pytest.raises(RequestRejectedError, match="The batch is not running"):
+        use(server, lambda provider: provider.cancel_batch(name))
 
 
 def test_a_file_larger_than_one_piece_of_the_upload_arrives_whole(
