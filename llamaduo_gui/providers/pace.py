@@ -79,9 +79,11 @@ class Pace:
         return after is not None and (before is None or after < before)
 
     def lower(self, now: float) -> None:
-        """Go down to a part of the rate that was too much."""
+        """Go down to a part of the rate that was too much, as far as one can be told."""
         rates = [value for value in (self.rate, self._measured(now)) if value is not None]
-        self._reference = max(LOWEST_PER_MINUTE, min(rates, default=LOWEST_PER_MINUTE))
+        if not rates:
+            return
+        self._reference = max(LOWEST_PER_MINUTE, min(rates))
         self._lowered = max(LOWEST_PER_MINUTE, DECREASE * self._reference)
 
     def recover(self, amount: float) -> None:
@@ -100,7 +102,7 @@ class Pace:
         A rate that was never reached says nothing: what was sent when the 429 came is too much.
         """
         recent = [(at, amount) for at, amount in self._booked if now - at <= MINUTE_S]
-        if not recent or (self.rate is not None and len(recent) < FEWEST_MEASURED):
+        if len(recent) < FEWEST_MEASURED:
             return None
         span_s = max(SHORTEST_MEASURED_S, now - recent[0][0])
         return sum(amount for _, amount in recent) * MINUTE_S / span_s

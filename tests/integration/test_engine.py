@@ -13,25 +13,20 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from llamaduo_gui.core.config import PipelineConfig, ServiceConfig
+from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import FatalProviderError, JobCancelledError
-from llamaduo_gui.core.events import Event, Log
-from llamaduo_gui.core.job import JobContext
+from llamaduo_gui.core.events import Log
 from llamaduo_gui.core.types import Message
 from llamaduo_gui.providers import faults
 from llamaduo_gui.providers.base import ChatRequest, ReplySchema
-from llamaduo_gui.providers.engine import RequestEngine
-from llamaduo_gui.providers.ledger import EngineStats, StoredReply
-from llamaduo_gui.providers.registry import make_provider
+from llamaduo_gui.providers.ledger import StoredReply
 from llamaduo_gui.store.project import Project
+from tests.asker import PAIRS, Asker
 from tests.fakes.answers import Answers
 from tests.fakes.openai_server import PASSING_FAULTS, FakeOpenAI, Settings
-
-PAIRS = [(f"question number {n}", f"answer {n}") for n in range(400)]
 
 
 @pytest.fixture
@@ -44,54 +39,6 @@ def server() -> Iterator[FakeOpenAI]:
 def project(tmp_path: Path) -> Iterator[Project]:
     with Project.create(tmp_path / "project", PipelineConfig()) as it:
         yield it
-
-
-class Asker:
-    """Runs the engine the way a stage does and keeps what it is told."""
-
-    def __init__(self, project: Project, server: FakeOpenAI, **limits: Any) -> None:
-        self.project = project
-        self.service = ServiceConfig(
-            **{
-                "provider": "openai_compatible",
-                "model": "fake-model",
-                "base_url": server.url,
-                "timeout_s": 10,
-                **limits,
-            }
-        )
-        self.events: list[Event] = []
-        self.context = JobContext(emit=self.events.append)
-        self.replies: dict[int, StoredReply] = {}
-
-    def request(self, number: int) -> ChatRequest:
-        return ChatRequest.for_service(
-            self.service, (Message("user", PAIRS[number][0]),), "answer", temperature=0.0
-        )
-
-    def requests(self, count: int) -> Iterator[tuple[ChatRequest, int]]:
-        for number in range(count):
-            yield self.request(number), number
-
-    def take(self, number: int, reply: StoredReply) -> ChatRequest | None:
-        assert number not in self.replies, "told once"
-        self.replies[number] = reply
-        row = self.project.replies.find(reply.key)
-        assert row is not None
-        assert row.state == ("failed" if reply.error else "done"), "stored before it counts"
-        return None
-
-    def engine(self) -> RequestEngine:
-        provider = make_provider(self.service, {"openai_compatible": "k"})
-        return RequestEngine(provider, self.service, self.project.replies, None, self.context)
-
-    def ask(self, count: int) -> EngineStats:
-        return self.engine().run_blocking(self.requests(count), self.take)
-
-    def assert_all_right(self, count: int) -> None:
-        assert {number: reply.text for number, reply in self.replies.items()} == {
-            number: PAIRS[number][1] for number in range(count)
-        }
 
 
 def test_every_request_is_answered_and_stored_before_it_counts(
@@ -403,7 +350,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from llamaduo_gui.store.project import Project
-from tests.integration.test_engine import Asker
+from tests.asker import Asker
 
 class Server:
     url = sys.argv[2]

@@ -344,3 +344,17 @@ def test_a_service_has_one_limiter_and_others_have_their_own() -> None:
     assert shared_limiter(teacher) is not shared_limiter(
         teacher.model_copy(update={"model": "other"})
     )
+
+
+def test_a_429_among_the_first_requests_closes_the_window_and_guesses_no_rate() -> None:
+    clock = FakeClock()
+    limiter = RateLimiter(clock=clock)
+    with limiter.used_by(service(concurrency=64)):
+        send(limiter, clock, 3)
+        limiter.rate_limited(1.0)
+        assert limiter.rpm is None
+        assert limiter.concurrency == 1
+        clock.now += 2
+        for _ in range(10):
+            limiter.succeeded()
+        assert limiter.concurrency == 4
