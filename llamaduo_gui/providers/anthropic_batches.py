@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from llamaduo_gui.core.errors import (
@@ -27,6 +27,7 @@ from llamaduo_gui.providers.base import (
     Reply,
     UnreachableError,
 )
+from llamaduo_gui.providers.batch_label import read_label
 from llamaduo_gui.providers.endpoint import Endpoint
 
 BATCHES = "/v1/messages/batches"
@@ -40,11 +41,17 @@ _KEY_LENGTH, _TAG_LENGTH = 43, 20
 _TAG_START = _KEY_LENGTH + 1
 
 
+# How far this computer's clock may be off, and how long handing in may take.
+_CLOCK_ERROR = timedelta(minutes=10)
+_HAND_IN = timedelta(seconds=HAND_IN_TIMEOUT_S)
+
+
 @dataclass(frozen=True, slots=True)
 class _Unsure:
-    """A batch that may have been handed in: since when by the server's clock, and its size."""
+    """A batch that may have been handed in: when by the server's clock, and its size."""
 
     since: datetime
+    until: datetime
     total: int
 
 
@@ -52,8 +59,8 @@ class MessageBatches:
     """Batches of one model.
 
     The API keeps no label, so each request's `custom_id` carries it beside the request's key. A
-    batch whose id was lost is found by it once it has results, and before that by when it was
-    made and its size where the same process handed it in.
+    batch whose id was lost is found by it once it has results, and before that by its size and
+    when it was made, which this process knows or the label tells.
 
     Args:
         endpoint: names and address, for errors.
@@ -111,23 +118,32 @@ class MessageBatches:
             raise
         except TransientProviderError as error:
             if error.retry_after_s != 0:
-                self._unsure[label] = _Unsure(self._clock, len(entries))
+                until = self._clock + _HAND_IN + _CLOCK_ERROR
+                self._unsure[label] = _Unsure(self._clock, until, len(entries))
             raise
         return str(self._object(answer.text, "id")["id"])
 
     async def find(self, label: str) -> str | None:
-        """Id of the newest batch that is or may only be the one of this label."""
+        """Id of the newest batch that is or may only be the one of this label.
+
+        Raises:
+            TransientProviderError: it may be one of several that have no results yet. Handing it
+                in again could pay for it twice, so they are waited for.
+        """
         answer = await self._connection.get(BATCHES, {"limit": LOOKED_THROUGH})
         found = self._object(answer.text).get("data")
         batches = [entry for entry in found or [] if isinstance(entry, dict) and entry.get("id")]
         for batch in batches:
             if batch.get("results_url") and await self._has_label(str(batch["id"]), label):
                 return str(batch["id"])
-        unsure = self._unsure.get(label)
-        if unsure is None:
-            return None
-        alike = [batch for batch in batches if _may_be(batch, unsure)]
-        return str(alike[0]["id"]) if len(alike) == 1 else None
+        unsure = self._unsure.get(label) or _told_by(label)
+        alike = [batch for batch in batches if unsure is not None and _may_be(batch, unsure)]
+        if len(alike) > 1:
+            raise TransientProviderError(
+                f"{self._endpoint.name}: a batch whose answer was lost may be any of {len(alike)} "
+                "that are under way; which one, their results will tell."
+            )
+        return str(alike[0]["id"]) if alike else None
 
     async def status(self, batch_id: str) -> BatchStatus:
         """How far a batch is; the API tells it only whether all of it is done."""
@@ -249,9 +265,18 @@ def _counts(batch: Mapping[str, Any]) -> dict[str, int]:
 def _may_be(batch: Mapping[str, Any], unsure: _Unsure) -> bool:
     """Whether a batch that has not ended can be the one that is looked for."""
     made = moment(str(batch.get("created_at") or ""))
-    is_new = made is not None and made >= unsure.since
+    is_its_time = made is not None and unsure.since <= made <= unsure.until
     has_ended = batch.get("processing_status") == "ended"
-    return is_new and not has_ended and sum(_counts(batch).values()) == unsure.total
+    return is_its_time and not has_ended and sum(_counts(batch).values()) == unsure.total
+
+
+def _told_by(label: str) -> _Unsure | None:
+    """When a batch of an earlier process was handed in, and its size."""
+    facts = read_label(label)
+    if facts is None:
+        return None
+    made = datetime.fromtimestamp(facts.made_at, UTC)
+    return _Unsure(made - _CLOCK_ERROR, made + _HAND_IN + _CLOCK_ERROR, facts.total)
 
 
 def _is_denied(ability: object) -> bool:

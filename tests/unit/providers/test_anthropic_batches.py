@@ -19,6 +19,7 @@ from llamaduo_gui.core.errors import (
 from llamaduo_gui.core.types import Message
 from llamaduo_gui.providers.anthropic_batches import custom_id, request_key
 from llamaduo_gui.providers.base import BatchProvider, BatchStatus, ChatRequest, Reply
+from llamaduo_gui.providers.batch_label import make_label
 from llamaduo_gui.providers.registry import make_provider
 from tests.anthropic_requests import KEY, is_one_sentence, judging, request_to, service_of
 from tests.fakes.answers import Answers
@@ -306,10 +307,34 @@ def test_a_lost_batch_that_could_be_either_of_two_is_not_guessed(server: FakeAnt
         with pytest.raises(TransientProviderError):
             await provider.submit_batch(questions(server, 3), LABEL)
         await provider.submit_batch(questions(server, 3), "another")
+        with pytest.raises(TransientProviderError, match="may be any of 2 that are under way"):
+            await provider.find_batch(LABEL)
+        server.settings.batches.polls = 0
+        await ended(provider, "msgbatch_0001")
         found: str | None = await provider.find_batch(LABEL)
         return found
 
-    assert with_provider(server, use) is None
+    assert with_provider(server, use) == "msgbatch_0001"
+
+
+def test_a_batch_is_found_by_another_process_while_it_runs_by_what_its_label_tells(
+    server: FakeAnthropic,
+) -> None:
+    server.settings.batches.polls = 1000
+    label = make_label(3)
+
+    async def lose(provider: Any) -> None:
+        await provider.submit_batch(questions(server, 2), "another")
+        server.settings.batches.lost_answers = 1
+        with pytest.raises(TransientProviderError):
+            await provider.submit_batch(questions(server, 3), label)
+
+    async def find(provider: Any) -> list[str | None]:
+        long_ago = label.replace(label.split("-")[1], "1700000000")
+        return [await provider.find_batch(name) for name in (label, long_ago, make_label(4))]
+
+    with_provider(server, lose)
+    assert with_provider(server, find) == ["msgbatch_0002", None, None]
 
 
 def test_a_batch_is_found_by_another_process_once_it_has_results(server: FakeAnthropic) -> None:
