@@ -17,8 +17,9 @@ from llamaduo_gui.core.errors import (
 )
 from llamaduo_gui.providers.base import BatchStatus, ChatRequest, Reply
 from llamaduo_gui.providers.batch_calls import UnsureError
+from llamaduo_gui.providers.batch_label import make_label
 from llamaduo_gui.providers.batch_link import BatchLink
-from llamaduo_gui.providers.batch_work import OpenBatch, Work, make_label
+from llamaduo_gui.providers.batch_work import OpenBatch, Work
 from llamaduo_gui.providers.dispatch import OnReply, Requests
 from llamaduo_gui.providers.ledger import EngineStats, StoredReply
 from llamaduo_gui.providers.request_source import RequestSource

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar
 
@@ -12,15 +11,6 @@ from llamaduo_gui.providers.batch_calls import BatchPace
 from llamaduo_gui.providers.batch_ledger import LedgerBatch
 
 Tag = TypeVar("Tag")
-
-
-def make_label(total: int) -> str:
-    """A name no other batch has, that a service can keep with it.
-
-    It says when the batch was handed in (seconds since the epoch) and how many requests it has,
-    so that it can also be recognised where a service keeps no names.
-    """
-    return f"llamaduo-{time.time():.0f}-{total}-{uuid.uuid4().hex[:16]}"
 
 
 @dataclass(slots=True, eq=False)
