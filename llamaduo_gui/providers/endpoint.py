@@ -28,7 +28,8 @@ _NO_MODEL_TEXT = re.compile(r"\bmodels?\b.{0,100}\b(not|doesn't) (exist|found)\b
 _ABOUT_MODEL = re.compile(r"\bmodels?\b")
 _LEFT_SERVICE = {"model_decommissioned", "model_deprecated", "model_retired"}
 _LEFT_SERVICE_TEXT = re.compile(
-    r"model\b.{0,120}\b(deprecated|decommissioned|retired|shut ?down|sunset|discontinued|"
+    r"model\b(?:(?!parameter|field|argument).){0,120}\b"
+    r"(deprecated|decommissioned|retired|shut ?down|sunset|discontinued|"
     r"no longer (available|supported|offered|exists)|end[- ]of[- ]life)"
 )
 _NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}

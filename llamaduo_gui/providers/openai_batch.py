@@ -96,10 +96,8 @@ class OpenAIBatches(OpenAIChat):
         return None
 
     async def batch_status(self, batch_id: str) -> BatchStatus:
-        """How far a batch is; one that the service no longer knows has failed."""
+        """How far a batch is; RequestRejectedError if the key's account has none of this id."""
         batch = await self._batch(batch_id)
-        if batch is None:
-            return BatchStatus("failed", problem=f"{self._endpoint.name} has no such batch.")
         counts = part(batch, "request_counts")
         done, failed, total = (count(counts.get(n)) for n in ("completed", "failed", "total"))
         state = _STATES.get(str(batch.get("status")), "running")
@@ -114,7 +112,7 @@ class OpenAIBatches(OpenAIChat):
     ) -> AsyncIterator[tuple[str, Reply | ProviderError]]:
         """Answers and errors of a batch that ended, line by line as they are downloaded."""
         may_have = self._sent_in.get(batch_id, _FIRST_TRY)
-        for file_id in _files_of(await self._batch(batch_id) or {}):
+        for file_id in _files_of(await self._batch(batch_id)):
             async for line in self._lines_of(file_id):
                 result = self._result(line, may_have)
                 if result is not None:
@@ -127,18 +125,22 @@ class OpenAIBatches(OpenAIChat):
             await self._called(cancel(batch_id))
         except ProviderError:
             batch = await self._batch(batch_id)
-            if batch is not None and str(batch.get("status")) not in _STATES:
+            if str(batch.get("status")) not in _STATES:
                 raise
 
     def _line(self, key: str, request: ChatRequest) -> str:
         body = self._dialect.parameters(request)
         return json.dumps({"custom_id": key, "method": "POST", "url": CHAT, "body": body})
 
-    async def _batch(self, batch_id: str) -> dict[str, Any] | None:
-        """The batch as the API describes it, None if there is none of this id."""
+    async def _batch(self, batch_id: str) -> dict[str, Any]:
+        """The batch as the API describes it."""
         retrieve: Any = self._client().batches.with_raw_response.retrieve
         response = await self._sent(retrieve(batch_id), {}, absent={404})
-        return None if response is None else self._object(response)
+        if response is None:
+            raise RequestRejectedError(
+                f"{self._endpoint.name} has no batch {batch_id} for this key."
+            )
+        return self._object(response)
 
     async def _called(
         self, call: Awaitable[Any], *, timeout_s: float | None = None
@@ -166,6 +168,9 @@ class OpenAIBatches(OpenAIChat):
                     *lines, rest = (rest + chunk).split(b"\n")
                     for line in lines:
                         yield line
+        except openai.NotFoundError:
+            # Results are kept for a month: there is nothing to fetch any more.
+            return
         except openai.OpenAIError as error:
             raise self._explain(error, {}) from None
         except httpx2.TimeoutException:

@@ -30,6 +30,7 @@ from llamaduo_gui.providers.base import (
 from llamaduo_gui.providers.openai_batch import OpenAIBatches
 from llamaduo_gui.providers.registry import make_provider
 from tests.fakes.answers import Answers
+from tests.fakes.http_server import Response
 from tests.fakes.openai_server import FakeOpenAI, Settings
 
 KEY = "sk-marked-0123456789"
@@ -199,19 +200,38 @@ def test_an_expired_batch_keeps_its_replies_and_the_rest_can_be_sent_again(
     assert "did not come to this request" in str(list(found.values())[-1])
 
 
-def test_a_batch_that_expired_unanswered_and_one_that_is_unknown_have_failed(
-    server: FakeOpenAI,
-) -> None:
+def test_a_batch_that_expired_unanswered_has_failed(server: FakeOpenAI) -> None:
     server.settings.batches.outcome = "expired_unanswered"
 
-    async def expire(provider: OpenAIBatches) -> list[BatchStatus]:
+    async def expire(provider: OpenAIBatches) -> BatchStatus:
         batch_id = await provider.submit_batch(requests_to(server, "a"), "label")
-        return [await provider.batch_status(name) for name in (batch_id, "batch_99")]
+        return await provider.batch_status(batch_id)
 
-    expired, unknown = use(server, expire)
-    assert (expired.state, unknown.state) == ("failed", "failed")
-    assert "did not answer the batch within its day" in expired.problem
-    assert "has no such batch" in unknown.problem
+    status = use(server, expire)
+    assert status.state == "failed"
+    assert "did not answer the batch within its day" in status.problem
+
+
+def test_a_batch_of_another_account_is_not_one_that_failed(server: FakeOpenAI) -> None:
+    """It may be running and paid for: nobody must hand it in again."""
+    for work in (
+        lambda it: it.batch_status("batch_99"),
+        lambda it: results_of(it, "batch_99"),
+        lambda it: it.cancel_batch("batch_99"),
+    ):
+        with pytest.raises(RequestRejectedError) as caught:
+            use(server, work)
+        assert str(caught.value) == "openai:fake-model has no batch batch_99 for this key."
+
+
+def test_results_that_are_kept_no_longer_are_none(server: FakeOpenAI) -> None:
+    async def wait_too_long(provider: OpenAIBatches) -> Results:
+        batch_id = await provider.submit_batch(requests_to(server, "a"), "label")
+        await provider.batch_status(batch_id)
+        server.desk.files.clear()
+        return await results_of(provider, batch_id)
+
+    assert use(server, wait_too_long) == {}
 
 
 def test_a_cancelled_batch_keeps_what_was_answered(server: FakeOpenAI) -> None:
@@ -291,20 +311,30 @@ def test_a_model_without_a_temperature_gets_none_the_second_time(server: FakeOpe
     assert [type(result) for result in answered.values()] == [Reply, Reply]
 
 
-def test_a_complaint_about_what_was_not_sent_is_final(server: FakeOpenAI) -> None:
-    """Else a server that always complains would be asked for ever."""
+def test_a_schema_that_is_turned_down_is_left_out_step_by_step(server: FakeOpenAI) -> None:
     server.settings.structured = "plain"
-    requests = requests_to(server, "a", reply_schema=SCHEMA)
+    requests = requests_to(server, "a", "b", reply_schema=SCHEMA)
 
     async def repeat(provider: OpenAIBatches) -> list[str]:
-        kinds = []
-        for _ in range(3):
-            kinds += [
-                type(result).__name__ for result in (await through(provider, requests)).values()
-            ]
-        return kinds
+        found = [await through(provider, requests) for _ in range(3)]
+        return [type(result).__name__ for results in found for result in results.values()]
 
-    assert use(server, repeat) == ["TransientProviderError"] * 2 + ["Reply"]
+    assert use(server, repeat) == ["TransientProviderError"] * 4 + ["Reply"] * 2
+
+
+def test_a_complaint_about_what_was_not_sent_is_final(
+    server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a server that always complains would be asked for ever."""
+    problem = {"error": {"message": "response_format and temperature are not supported"}}
+    monkeypatch.setattr(server, "_refused_body", lambda _body: Response.of_json(problem, 400))
+    requests = requests_to(server, "a", reply_schema=SCHEMA, temperature=0.3)
+
+    async def repeat(provider: OpenAIBatches) -> list[str]:
+        found = [await through(provider, requests) for _ in range(4)]
+        return [type(result).__name__ for results in found for result in results.values()]
+
+    assert use(server, repeat) == ["TransientProviderError"] * 3 + ["RequestRejectedError"]
 
 
 def test_a_download_cut_short_is_a_passing_fault(
@@ -347,8 +377,6 @@ def test_a_wrong_key_and_a_dead_server_are_told_apart(server: FakeOpenAI) -> Non
 def test_odd_answers_of_the_batch_endpoints_are_provider_errors(
     server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
-    from tests.fakes.http_server import Response
-
     async def odd(_request: Any) -> Response:
         return Response(200, body)
 

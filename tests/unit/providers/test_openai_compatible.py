@@ -323,6 +323,24 @@ def test_every_fault_becomes_one_sentence_of_the_right_kind(
     assert error.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("fault", "reason", "text"),
+    [
+        ("refusal", "refusal", "I cannot help with that."),
+        ("filtered_reply", "content_filter", ""),
+        ("length", "length", "Paris,"),
+        ("null_content", "stop", ""),
+    ],
+)
+def test_a_reply_says_why_it_ended(
+    server: FakeOpenAI, fault: Fault, reason: str, text: str
+) -> None:
+    server.settings.script = [fault]
+    reply = ask(service_of(server))
+    assert (reply.finish_reason, reply.text) == (reason, text)
+    assert reply.prompt_tokens > 0
+
+
 def test_a_web_page_amid_good_replies_is_a_passing_fault(server: FakeOpenAI) -> None:
     script: list[Any] = [None, "web_page"]
     assert type(failure(server, *script)) is TransientProviderError

@@ -105,6 +105,7 @@ def test_the_key_is_neither_in_the_text_nor_in_the_repr() -> None:
         (404, {"detail": "Not Found"}, "was not found at http://localhost/v1"),
         (404, "404 page not found", "was not found at http://localhost/v1"),
         (400, {"message": "`temperature` is deprecated for this model."}, "rejected the request"),
+        (400, {"message": "For model m the parameter `n` is deprecated"}, "rejected the request"),
         (400, {"message": "Your credit balance is too low"}, "has no credit left"),
     ],
 )

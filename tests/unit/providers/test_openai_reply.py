@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamaduo_gui.core.config import ServiceConfig
-from llamaduo_gui.core.errors import ProviderError
+from llamaduo_gui.core.errors import ProviderError, RequestRejectedError, TransientProviderError
 from llamaduo_gui.core.types import TokenCounts
 from llamaduo_gui.providers.base import ModelInfo, Reply
+from llamaduo_gui.providers.openai_batch import OpenAIBatches
 from llamaduo_gui.providers.openai_compatible import OpenAIChat
 from llamaduo_gui.providers.openai_errors import from_status
 from llamaduo_gui.providers.openai_limits import read_limits
@@ -192,6 +193,24 @@ def test_any_json_is_a_reply_or_a_provider_error(data: bytes, status: int) -> No
     error = from_status(chat._endpoint, status, body, {})
     assert isinstance(error, ProviderError)
     str(error).encode("utf-8")
+
+
+@settings(max_examples=3_000, deadline=None)
+@given(data=st.binary(max_size=60), status=st.sampled_from([200, 400, 429, 500, None]))
+def test_any_line_of_a_batch_is_a_reply_or_an_error_of_its_request(
+    data: bytes, status: int | None
+) -> None:
+    batches = OpenAIBatches(SERVICE, None, default_address="")
+    body = body_from(data)
+    response = {"status_code": status, "body": body} if len(data) % 4 else body
+    line = json.dumps({"custom_id": "k", "response": response, "error": body})
+    result = batches._result(line.encode(), {"temperature": 0})
+    assert result is not None
+    key, outcome = result
+    assert key == "k"
+    assert isinstance(outcome, Reply | RequestRejectedError | TransientProviderError)
+    batches._problem_of({"errors": {"data": body}}).encode("utf-8")
+    batches._result(json.dumps(body).encode(), {})
 
 
 @settings(max_examples=500, deadline=None)
