@@ -240,7 +240,7 @@ class BatchRun(Generic[Tag]):
         return found
 
     def _miss(self, batch: OpenBatch, error: RequestRejectedError) -> None:
-        """The service knows no such batch: another key's, or kept no longer."""
+        """The service knows no such batch or results: another key's, or kept no longer."""
         if time.time() - batch.created_at < KEPT_AT_LEAST_S:
             raise FatalProviderError(
                 f"{error} The batch was handed in less than a day ago: use the key it was "
@@ -269,7 +269,11 @@ class BatchRun(Generic[Tag]):
                 # A stop has to be seen among thousands of results that are there at once.
                 await asyncio.sleep(0)
 
-        await self._link.calls.patiently(read)
+        try:
+            await self._link.calls.patiently(read)
+        except RequestRejectedError as error:
+            self._miss(batch, error)
+            return
         for key in expected - batch.handled:
             self._settle(key, TransientProviderError("The batch ended without an answer."))
         left = self._link.batches.keys_under_way(batch.id)

@@ -510,6 +510,21 @@ def test_a_batch_the_key_does_not_see_is_not_paid_again_within_a_day(
     asker.assert_all_right(5)
 
 
+def test_results_that_are_kept_no_longer_count_as_lost(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = RequestRejectedError("The results are kept no longer (404).")
+    remote = ScriptedBatches(faults={"results": [gone, gone]})
+    asker = Asker(project, remote)
+    with pytest.raises(FatalProviderError, match="kept no longer"):
+        asker.ask(3)
+    now = time.time() + 25 * 3600
+    monkeypatch.setattr(time, "time", lambda: now)
+    stats = asker.ask(3)
+    asker.assert_all_right(3)
+    assert (stats.lost, asker.states()) == (3, ["lost", "finished"])
+
+
 def test_the_rest_of_a_batch_is_stored_even_if_nobody_asks_for_it_any_more(
     project: Project,
 ) -> None:
