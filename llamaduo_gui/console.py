@@ -109,6 +109,39 @@ def try_service(
     return EXIT_OK if report.ok else EXIT_FAILED
 
 
+def estimate(folder: Path, *, is_pilot: bool, as_json: bool) -> int:
+    """Print what the stages to come will cost, after a pilot if wanted; returns the exit code."""
+    from llamaduo_gui.pipeline.estimate import make_forecast
+    from llamaduo_gui.pipeline.forecast_text import forecast_lines
+
+    if is_pilot:
+        code = _run_pilot(folder, as_json=as_json)
+        if code is not None:
+            return code
+    with Project.open(folder) as project:
+        project.config.require_services()
+        forecast = make_forecast(project)
+    if as_json:
+        print_json(forecast.to_dict())
+    else:
+        say("\n".join(forecast_lines(forecast)))
+    return EXIT_OK
+
+
+def _run_pilot(folder: Path, *, as_json: bool) -> int | None:
+    """Say what a pilot may cost and make it; the exit code if nothing is left to print."""
+    from llamaduo_gui.pipeline.pilot import describe_pilot, plan_pilot
+
+    with Project.open(folder) as project:
+        project.config.require_services()
+        parts = plan_pilot(project, project.config)
+    say(describe_pilot(parts))
+    if not parts:
+        return None
+    code = run_job("pilot", folder, {}, as_json=as_json)
+    return code if as_json or code else None
+
+
 def wait_for(handle: JobHandle) -> JobResult:
     """Wait for a job; the first Ctrl+C stops it cleanly, later ones are noted."""
     while True:

@@ -9,12 +9,12 @@ from statistics import fmean
 from typing import Any
 
 from llamaduo_gui.core.config import PipelineConfig, ServiceConfig
-from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
+from llamaduo_gui.core.types import ModelKind, Split, Stage
 from llamaduo_gui.core.wire import load_prompt
 from llamaduo_gui.pipeline.call_forecast import PartForecast, by_calls, by_lengths
-from llamaduo_gui.pipeline.feedback import read_decisions
 from llamaduo_gui.pipeline.forecast import FEWEST_CALLS, Range, share_interval
-from llamaduo_gui.pipeline.plan import Step, final_steps, plan, round_steps
+from llamaduo_gui.pipeline.plan import Step
+from llamaduo_gui.pipeline.upcoming import open_steps
 from llamaduo_gui.providers.pricing import describe_price
 from llamaduo_gui.store.costs import CallRow, CostRow
 from llamaduo_gui.store.project import Project
@@ -136,30 +136,12 @@ def make_forecast(project: Project, config: PipelineConfig | None = None) -> For
     forecaster = _Forecaster(project, settings)
     return Forecast(
         steps=tuple(
-            forecaster.step(step, is_certain) for step, is_certain in _open_steps(project, settings)
+            forecaster.step(step, is_certain) for step, is_certain in open_steps(project, settings)
         ),
         prices=tuple(dict.fromkeys(describe_price(service) for service in services)),
         spent_usd=project.costs.spent_usd(),
         budget_usd=settings.budget.usd,
     )
-
-
-def _open_steps(project: Project, config: PipelineConfig) -> list[tuple[Step, bool]]:
-    """Steps that are not finished, with whether they are certain to come."""
-    done = {run.key for run in project.runs.all() if run.status is RunStatus.SUCCEEDED}
-    decisions = read_decisions(project)
-    last = config.decision.max_rounds
-    steps = [(step, True) for step in plan(config, decisions, last)]
-    present = max((step.round for step, _ in steps if step.round is not None), default=0)
-    if present not in decisions:
-        split = Split(config.decision.split)
-        for number in range(present + 1, last + 1):
-            steps += [(step, False) for step in round_steps(number, split)]
-        steps += [(step, True) for step in final_steps(present, config.export.quant)]
-    known: dict[str, tuple[Step, bool]] = {}
-    for step, is_certain in steps:
-        known.setdefault(step.key, (step, is_certain))
-    return [entry for key, entry in known.items() if key not in done]
 
 
 @dataclass(slots=True)

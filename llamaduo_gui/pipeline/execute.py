@@ -83,6 +83,9 @@ class Executor:
         )
         if row.status is RunStatus.SUCCEEDED and not again:
             return row
+        if row.status is RunStatus.QUEUED:
+            # A pilot made the row, maybe under other settings.
+            self.project.runs.set_config(row.id, self.config.model_dump(mode="json"))
         return self.record(row, lambda: self._work(step, row))
 
     def record(self, row: RunRow, work: Callable[[], Summary]) -> RunRow:
