@@ -69,11 +69,12 @@ class Gemini:
         form = self._form
         # The answer as it was sent: the SDK's own reading refuses what it does not know.
         call = _sdk_call(request, form, should_return_http_response=True)
-        started = time.perf_counter()
         async with self._session.speaking(
             self._service.timeout_s, adapt=lambda problem: self._adapt(problem, request, form)
         ):
-            answer = await self._session.sdk.models.generate_content(**call)
+            generate = self._session.sdk.models.generate_content
+            started = time.perf_counter()
+            answer = await generate(**call)
         response = answer.sdk_http_response
         text = response.body if response is not None and response.body else ""
         reply = self._read(text, time.perf_counter() - started)

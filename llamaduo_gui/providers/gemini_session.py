@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import math
 import re
@@ -13,8 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llamaduo_gui.core.config import ServiceConfig
-from llamaduo_gui.core.errors import ConfigError, ProviderError, RequestRejectedError
-from llamaduo_gui.providers.endpoint import Endpoint, Problem
+from llamaduo_gui.core.errors import (
+    ConfigError,
+    FatalProviderError,
+    ProviderError,
+    RequestRejectedError,
+)
+from llamaduo_gui.providers.endpoint import Endpoint, Problem, is_this_machine
 from llamaduo_gui.providers.gemini_errors import explain, read_problem
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 ADDRESS = "https://generativelanguage.googleapis.com"
 API_VERSION = "v1beta"
 CONNECT_TIMEOUT_S = 10.0
+# More than `concurrency` can ask for: requests wait for their turn in the engine and not here.
+MOST_CONNECTIONS = 1000
 # The service turns down an X-Server-Timeout below this ("Manually set deadline is too short").
 SHORTEST_SERVER_TIMEOUT_S = 10
 
@@ -32,10 +38,14 @@ _VERSION_PATH = re.compile(r"/v1(alpha|beta)?$")
 
 
 class _Clients(NamedTuple):
-    """The SDK and the HTTP client below it, which the SDK does not close."""
+    """The SDK and the HTTP clients below it, which it leaves to others to close.
+
+    It makes one for blocking calls in any case, with the environment's proxies, unless given one.
+    """
 
     sdk: Client
     http: httpx2.AsyncClient
+    unused: httpx2.Client
 
 
 class GeminiSession:
@@ -123,13 +133,19 @@ class GeminiSession:
         """Close the connections; the next request opens new ones."""
         clients, self._clients = self._clients, None
         if clients is not None:
-            await clients.sdk.aio.aclose()
-            clients.sdk.close()
             await clients.http.aclose()
+            clients.unused.close()
 
     def _opened(self) -> _Clients:
         if self._clients is None:
-            self._clients = self._open()
+            try:
+                self._clients = self._open()
+            except (ImportError, ValueError) as error:
+                raise FatalProviderError(
+                    f"{self.endpoint.name} cannot be spoken to as the environment wants it"
+                    f"{self.endpoint.said(str(error))}; correct HTTPS_PROXY, ALL_PROXY or "
+                    "GOOGLE_GENAI_HTTP_CLIENT."
+                ) from None
         return self._clients
 
     def _open(self) -> _Clients:
@@ -147,12 +163,13 @@ class GeminiSession:
 
         # A client of our own: no redirects, which would take the key along, and no aiohttp with
         # its own retry. A proxy for the outside world must not get requests to this machine.
-        host = urlsplit(self.endpoint.address).hostname or ""
         http = httpx2.AsyncClient(
             timeout=timeout_s,
-            trust_env=not is_loopback(host),
+            limits=httpx2.Limits(max_connections=MOST_CONNECTIONS),
+            trust_env=not is_this_machine(self.endpoint.address),
             event_hooks={"request": [connect_soon]},
         )
+        unused = httpx2.Client(trust_env=False)
         # Each of these is otherwise taken from the environment: GOOGLE_GENAI_USE_VERTEXAI,
         # GOOGLE_API_KEY, GOOGLE_GEMINI_BASE_URL, GOOGLE_GENAI_API_VERSION and
         # GOOGLE_GENAI_CLIENT_MODE, which replays recorded answers. Without retry_options the SDK
@@ -167,9 +184,10 @@ class GeminiSession:
                 timeout=max(1, round(1000 * timeout_s)),
                 headers={"X-Server-Timeout": str(server_timeout_s)},
                 httpx_async_client=http,
+                httpx_client=unused,
             ),
         )
-        return _Clients(sdk, http)
+        return _Clients(sdk, http, unused)
 
 
 def checked_address(service: ServiceConfig) -> str:
@@ -182,18 +200,10 @@ def checked_address(service: ServiceConfig) -> str:
     except ValueError:
         host, is_usable = "", False
     is_google = parts.scheme == "https" and _GOOGLE.fullmatch(host) if is_usable else None
-    is_here = is_usable and parts.scheme in ("http", "https") and is_loopback(host)
+    is_here = is_usable and parts.scheme in ("http", "https") and is_this_machine(address)
     if not is_google and not is_here:
         raise ConfigError(
             f"{service.name}: {service.base_url} is not an address of Google's; remove base_url, "
             "or use `provider: openai_compatible` for other endpoints."
         )
     return _VERSION_PATH.sub("", address)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from llamaduo_gui.core.types import Message
 from llamaduo_gui.providers.base import ChatRequest, FinishReason, Reply
+from llamaduo_gui.providers.endpoint import well_formed
 
 SchemaMode = Literal["json_schema", "json_object", "plain"]
 
@@ -57,7 +58,7 @@ def request_body(request: ChatRequest, form: Form) -> dict[str, Any]:
             settings["responseJsonSchema"] = dict(request.reply_schema.schema)
     body: dict[str, Any] = {"contents": [_content(turn) for turn in turns]}
     if system:
-        body["systemInstruction"] = {"parts": [{"text": text} for text in system]}
+        body["systemInstruction"] = {"parts": [{"text": well_formed(text)} for text in system]}
     body["generationConfig"] = settings
     return body
 
@@ -72,7 +73,7 @@ def _with_preamble(system: Iterable[str], turns: list[Message]) -> list[Message]
 
 def _content(turn: Message) -> dict[str, Any]:
     role = "model" if turn.role == "assistant" else "user"
-    return {"role": role, "parts": [{"text": turn.content}]}
+    return {"role": role, "parts": [{"text": well_formed(turn.content)}]}
 
 
 def read_reply(body: Mapping[str, Any], latency_s: float) -> Reply | None:
@@ -117,7 +118,7 @@ def text_of(candidate: Mapping[str, Any]) -> str:
     texts = [
         part.get("text") for part in kept if isinstance(part, dict) and not part.get("thought")
     ]
-    return "".join(text for text in texts if isinstance(text, str))
+    return well_formed("".join(text for text in texts if isinstance(text, str)))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -461,6 +461,18 @@ def test_a_stream_left_early_is_closed(server: FakeGemini) -> None:
     assert use(service, first_piece) == "Paris, "
 
 
+def test_as_many_requests_are_open_at_once_as_are_sent(server: FakeGemini) -> None:
+    server.settings.latency_s = 1.5
+    service = service_of(server)
+
+    async def together(provider: Provider) -> int:
+        sent = [provider.complete(request_to(service)) for _ in range(130)]
+        return len(await asyncio.gather(*sent))
+
+    assert use(service, together) == 130
+    assert server.most_open > 100
+
+
 def test_the_models_that_generate_text_are_listed_page_by_page(server: FakeGemini) -> None:
     server.settings.models = ("gemini-9-pro", "gemini-9-flash", "gemini-9-lite")
     models = use(service_of(server), lambda provider: provider.list_models())

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from llamaduo_gui.core.config import ServiceConfig
-from llamaduo_gui.core.errors import ConfigError
+from llamaduo_gui.core.errors import ConfigError, FatalProviderError
 from llamaduo_gui.providers import gemini_session
 from llamaduo_gui.providers.base import UnreachableError
 from llamaduo_gui.providers.gemini_session import ADDRESS, GeminiSession, checked_address
@@ -78,6 +78,13 @@ def test_a_missing_key_and_one_that_cannot_be_are_said_at_once() -> None:
 def test_nothing_shows_the_key() -> None:
     session = GeminiSession(service_at(None), KEY)
     assert KEY not in f"{session!r} {session.endpoint!r}"
+
+
+def test_a_proxy_that_cannot_be_used_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "carrier-pigeon://127.0.0.1:9")
+    provider = make_provider(service_at(None), {"gemini": KEY})
+    with pytest.raises(FatalProviderError, match=r"cannot be spoken to .*correct HTTPS_PROXY"):
+        asyncio.run(provider.list_models())  # type: ignore[arg-type]
 
 
 def test_a_machine_that_takes_no_connection_is_given_up_sooner_than_a_slow_answer(

@@ -134,3 +134,12 @@ def test_a_blocked_prompt_is_an_empty_reply_of_the_content_filter() -> None:
     reply = read_reply(body, 0.1)
     assert reply is not None
     assert (reply.text, reply.finish_reason, reply.prompt_tokens) == ("", "content_filter", 9)
+
+
+def test_half_a_character_is_neither_sent_nor_kept() -> None:
+    body = request_body(request_of(("system", "a\ud800"), ("user", "b\udc00")), Form())
+    assert body["systemInstruction"]["parts"] == [{"text": "a\ufffd"}]
+    assert texts(body) == [("user", "b\ufffd")]
+    reply = read_reply(candidate("STOP", {"text": "c\ud83d"}, {"text": "\ude00"}), 0.1)
+    assert reply is not None
+    assert reply.text == "c\U0001f600"
