@@ -11,6 +11,8 @@ import pytest
 from llamaduo_gui.providers import check, endpoint
 from llamaduo_gui.providers.base import ModelInfo
 from llamaduo_gui.providers.check import ConnectionReport, check_service, service_to_check
+from tests.fakes.anthropic_server import FakeAnthropic
+from tests.fakes.gemini_server import FakeGemini
 from tests.fakes.openai_server import FakeOpenAI, Settings
 
 KEY = "sk-marked-0123456789"
@@ -156,3 +158,24 @@ def test_the_nearest_names_include_those_that_contain_it() -> None:
 def test_the_same_model_under_its_other_name_is_listed(model: str, listed: str) -> None:
     assert check._is_listed(model, [ModelInfo(listed)])
     assert not check._is_listed(model, [ModelInfo("b")])
+
+
+@pytest.mark.parametrize("name", ["openai", "openai_compatible", "anthropic", "gemini"])
+def test_every_provider_is_tried_in_the_same_words(name: str) -> None:
+    fakes = {"anthropic": FakeAnthropic, "gemini": FakeGemini}
+    with fakes.get(name, FakeOpenAI)() as running:
+        running.settings.key = KEY
+        running.settings.models = ("fake-model", "fake-model-large")
+        found = report_on(running, "fake-model", name)
+        missing = report_on(running, "fake-modle", name)
+        running.settings.key = "another"
+        locked = report_on(running, "fake-model", name)
+    assert found.ok
+    assert found.sentence.startswith(f"{name}:fake-model is ready: the service answered in ")
+    assert [model.id for model in found.models] == ["fake-model", "fake-model-large"]
+    assert not missing.ok
+    assert missing.sentence.startswith(f"{name}:fake-modle is not offered at ")
+    assert "nearest names it lists are `fake-model` and `fake-model-large`" in missing.sentence
+    assert locked.sentence.startswith(f"{name}:fake-model did not accept the API key (4")
+    for report in (found, missing, locked):
+        assert KEY not in repr(report)
