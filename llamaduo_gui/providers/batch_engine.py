@@ -13,9 +13,9 @@ from llamaduo_gui.providers.batch_calls import BatchCalls, BatchPace
 from llamaduo_gui.providers.batch_ledger import BatchLedger
 from llamaduo_gui.providers.batch_link import BatchLink
 from llamaduo_gui.providers.batch_run import BatchRun
-from llamaduo_gui.providers.batch_work import OpenBatch
 from llamaduo_gui.providers.dispatch import OnReply, Requests, Tag
 from llamaduo_gui.providers.ledger import EngineStats, ReplyLedger, StoredReply
+from llamaduo_gui.providers.open_batch import OpenBatch
 
 PACE = BatchPace()
 

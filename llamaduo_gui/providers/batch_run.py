@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from llamaduo_gui.core.errors import (
     BudgetReachedError,
     FatalProviderError,
-    ProviderError,
     RequestRejectedError,
     TransientProviderError,
 )
-from llamaduo_gui.providers.base import BatchStatus, ChatRequest, Reply
+from llamaduo_gui.providers.base import BatchStatus
+from llamaduo_gui.providers.batch_book import RequestBook, Work
 from llamaduo_gui.providers.batch_calls import UnsureError
 from llamaduo_gui.providers.batch_label import make_label
 from llamaduo_gui.providers.batch_link import BatchLink
-from llamaduo_gui.providers.batch_work import OpenBatch, Work
 from llamaduo_gui.providers.dispatch import OnReply, Requests
-from llamaduo_gui.providers.ledger import EngineStats, StoredReply
+from llamaduo_gui.providers.ledger import EngineStats
+from llamaduo_gui.providers.open_batch import OpenBatch
 from llamaduo_gui.providers.request_source import RequestSource
 
-# Batches that leave a request without an answer before it is given up.
-MAX_FAULTS = 3
 # Batches turned down as a whole, one after the other; each next one is half as large.
 HOPELESS_BATCHES = 6
 # Results are kept by the services for days; one that is gone sooner is looked for in vain.
@@ -54,11 +51,8 @@ class BatchRun(Generic[Tag]):
         recalled: tuple[OpenBatch, ...] = (),
     ) -> None:
         self._link = link
-        self._on_reply = on_reply
         self._source = RequestSource(requests)
-        self._stats = EngineStats()
-        self._active: dict[str, Work[Tag]] = {}
-        self._pending: list[Work[Tag]] = []
+        self._book = RequestBook(link, on_reply, self._adopt)
         self._open = {batch.id: batch for batch in recalled}
         self._recalled = frozenset(self._open)
         self._to_cancel = set(self._open)
@@ -91,44 +85,21 @@ class BatchRun(Generic[Tag]):
             await self._gather()
             if self._may_hand_in() and await self._hand_in():
                 continue
-            if not self._open and not self._pending and self._source.is_exhausted:
-                return self._stats
+            if not self._open and not self._book.pending and self._source.is_exhausted:
+                return self._book.stats
             await self._wait()
             for batch in [item for item in self._open.values() if item.due_at <= time.monotonic()]:
                 await self._ask_after(batch)
 
     async def _gather(self) -> None:
         """Take requests until a batch is full or the source has nothing more to give now."""
-        while len(self._pending) < self._size and not self._source.is_exhausted:
+        while len(self._book.pending) < self._size and not self._source.is_exhausted:
             entry = await self._source.take(self._link.pace.gather_s)
             if entry is None:
                 return
-            self._admit(*entry)
+            self._book.admit(*entry)
             # Thousands of stored replies in a row must not keep a stop from being seen.
             await asyncio.sleep(0)
-
-    def _admit(self, request: ChatRequest, tag: Tag) -> None:
-        key = request.key()
-        if key in self._active:
-            self._active[key].tags.append(tag)
-            return
-        row = self._link.replies.find(key)
-        if row is not None and row.state == "done":
-            self._stats.from_store += 1
-            self._deliver(StoredReply.from_row(request, key, row), [tag])
-            return
-        self._active[key] = work = Work(request, key, [tag])
-        if row is not None and row.state == "in_batch" and row.batch_id is not None:
-            work.attempts = max(1, row.attempts)
-            if self._adopt(row.batch_id):
-                self._link.hold(work.key, work.request)
-                return
-        if row is not None and row.state == "in_flight":
-            # It was asked live by a process that died.
-            lost = {key: self._link.lost_usd(request, is_batch=False)}
-            self._link.replies.lose(lost)
-            self._count_lost(lost)
-        self._pending.append(work)
 
     def _adopt(self, batch_id: int) -> bool:
         """Wait for a batch that an earlier process handed in; False if it is over."""
@@ -142,20 +113,20 @@ class BatchRun(Generic[Tag]):
 
     def _may_hand_in(self) -> bool:
         # Services that turn down a batch for its size count those under way as well.
-        return bool(self._pending) and not (self._is_careful and self._open)
+        return bool(self._book.pending) and not (self._is_careful and self._open)
 
     async def _hand_in(self) -> bool:
         """Hand in one batch of what is pending; False if the budget has no room for it now."""
-        works = self._within_budget(self._pending[: self._size])
+        works = self._within_budget(self._book.pending[: self._size])
         if not works:
             return False
-        del self._pending[: len(works)]
+        del self._book.pending[: len(works)]
         label = make_label(len(works))
         batch_id = self._link.note(label, [(work.key, work.request) for work in works])
         row = self._link.batches.get(batch_id)
         batch = OpenBatch.of(row, self._link.pace, self._link.pace.first_poll_s)
         self._open[batch.id] = batch
-        self._stats.sent += len(works)
+        self._book.stats.sent += len(works)
         for work in works:
             work.attempts += 1
         self._handed_in.clear()
@@ -192,9 +163,9 @@ class BatchRun(Generic[Tag]):
         """Until a batch is to be asked after, or the source gives something there is room for."""
         due = [batch.due_at for batch in self._open.values()]
         # With nothing open, the budget is being used by others: it may have room again soon.
-        rest_s = self._link.pace.gather_s if self._pending else None
+        rest_s = self._link.pace.gather_s if self._book.pending else None
         timeout = max(0.0, min(due) - time.monotonic()) if due else rest_s
-        if len(self._pending) < self._size:
+        if len(self._book.pending) < self._size:
             await self._source.wait(timeout)
         elif timeout is not None:
             await asyncio.sleep(timeout)
@@ -265,7 +236,7 @@ class BatchRun(Generic[Tag]):
             async for key, outcome in results:
                 if key in expected and key not in batch.handled:
                     batch.handled.add(key)
-                    self._settle(key, outcome)
+                    self._book.settle(key, outcome)
                 # A stop has to be seen among thousands of results that are there at once.
                 await asyncio.sleep(0)
 
@@ -275,53 +246,14 @@ class BatchRun(Generic[Tag]):
             self._miss(batch, error)
             return
         for key in expected - batch.handled:
-            self._settle(key, TransientProviderError("The batch ended without an answer."))
+            self._book.settle(key, TransientProviderError("The batch ended without an answer."))
         left = self._link.batches.keys_under_way(batch.id)
         del self._open[batch.id]
         self._link.batches.finish(batch.id, batch.total - len(left))
-        self._put_back(left)
+        self._book.put_back(left)
         self._turned_down = 0
         again = f"; {len(left)} were not answered" if left else ""
         self._link.log(f"A batch of {batch.total} requests has ended{again}.")
-
-    def _settle(self, key: str, outcome: Reply | ProviderError) -> None:
-        """Store one result, then hand it to everybody who waits for it.
-
-        One that may succeed another time stays in the batch until that is put away.
-        """
-        work = self._active.get(key)
-        request = work.request if work is not None else None
-        attempts = work.attempts if work is not None else 1
-        if isinstance(outcome, Reply):
-            reply = self._link.priced(request, outcome)
-            self._link.complete(key, reply, attempts)
-            self._stats.done += 1
-            if work is not None:
-                self._finish(work, StoredReply(work.request, key, reply, attempts=attempts))
-        elif not isinstance(outcome, TransientProviderError):
-            self._give_up(key, str(outcome))
-        elif work is not None:
-            work.faults += 1
-            if work.faults >= MAX_FAULTS:
-                self._give_up(key, str(outcome))
-
-    def _give_up(self, key: str, error: str) -> None:
-        work = self._active.get(key)
-        attempts = work.attempts if work is not None else 1
-        self._link.fail(key, error, attempts)
-        self._stats.failed += 1
-        if work is not None:
-            self._finish(work, StoredReply(work.request, key, None, error=error, attempts=attempts))
-
-    def _finish(self, work: Work[Tag], outcome: StoredReply) -> None:
-        del self._active[work.key]
-        self._deliver(outcome, work.tags)
-
-    def _deliver(self, outcome: StoredReply, tags: list[Tag]) -> None:
-        for tag in tags:
-            further = self._on_reply(tag, outcome)
-            if further is not None:
-                self._admit(further, tag)
 
     def _turn_down(self, batch: OpenBatch, problem: str) -> None:
         """A batch failed as a whole: its requests go into the next ones, half as many in each."""
@@ -332,11 +264,11 @@ class BatchRun(Generic[Tag]):
         if self._turned_down >= HOPELESS_BATCHES:
             raise FatalProviderError(text)
         if len(keys) == 1:
-            self._give_up(keys.pop(), problem)
+            self._book.give_up(keys.pop(), problem)
             return
         self._is_careful = True
         self._size = max(1, batch.total // 2)
-        self._put_back(keys)
+        self._book.put_back(keys)
         self._link.log(f"{text} Trying half as many.", level="warning")
 
     def _fail(self, batch: OpenBatch, problem: str) -> set[str]:
@@ -351,30 +283,14 @@ class BatchRun(Generic[Tag]):
     def _lose(self, batch: OpenBatch, problem: str) -> None:
         """Ask again what a batch that cannot be found was asked; it may have been paid."""
         keys = self._link.batches.keys_under_way(batch.id)
-        lost_usd = {
-            key: self._link.lost_usd(self._active[key].request) if key in self._active else None
-            for key in keys
-        }
-        self._link.batches.lose(batch.id, problem, lost_usd)
+        self._link.batches.lose(batch.id, problem, self._book.lose(keys))
         del self._open[batch.id]
-        self._count_lost(lost_usd)
-        self._put_back(keys)
+        self._book.put_back(keys)
         self._link.log(
             f"A batch of {batch.total} requests cannot be found ({problem}); {len(keys)} requests "
             "count as lost and are handed in again.",
             level="warning",
         )
-
-    def _count_lost(self, lost_usd: Mapping[str, float | None]) -> None:
-        self._stats.lost += len(lost_usd)
-        self._stats.lost_usd += sum(filter(None, lost_usd.values()))
-
-    def _put_back(self, keys: set[str]) -> None:
-        """Have those of `keys` that somebody waits for handed in again."""
-        for work in [work for key, work in self._active.items() if key in keys]:
-            self._link.release(work.key)
-            self._pending.append(work)
-            self._stats.retried += 1
 
 
 def _farewell(batch: OpenBatch) -> str:

@@ -25,9 +25,10 @@ from llamaduo_gui.core.events import Event, Log
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import Message, Stage
 from llamaduo_gui.providers.base import ChatRequest, RateLimitedError, Reply, UnreachableError
+from llamaduo_gui.providers.batch_book import MAX_FAULTS
 from llamaduo_gui.providers.batch_calls import BatchPace
 from llamaduo_gui.providers.batch_engine import BatchEngine
-from llamaduo_gui.providers.batch_run import HOPELESS_BATCHES, MAX_FAULTS
+from llamaduo_gui.providers.batch_run import HOPELESS_BATCHES
 from llamaduo_gui.providers.ledger import EngineStats, StoredReply
 from llamaduo_gui.store.project import Project
 from tests.fakes.scripted_batches import Outcome, ScriptedBatches, echo

@@ -1,30 +1,13 @@
-"""What the batch engine keeps in memory: who waits for which request, and which batches run."""
+"""A batch whose results are to come, and when to ask after it."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Generic, Self, TypeVar
+from typing import Self
 
-from llamaduo_gui.providers.base import ChatRequest
 from llamaduo_gui.providers.batch_calls import BatchPace
 from llamaduo_gui.providers.batch_ledger import LedgerBatch
-
-Tag = TypeVar("Tag")
-
-
-@dataclass(slots=True, eq=False)
-class Work(Generic[Tag]):
-    """A request that has no outcome yet, and everybody who asked for it.
-
-    `faults` counts the batches that left it without an answer.
-    """
-
-    request: ChatRequest
-    key: str
-    tags: list[Tag]
-    attempts: int = 0
-    faults: int = 0
 
 
 @dataclass(slots=True, eq=False)
