@@ -33,6 +33,8 @@ from llamaduo_gui.store.rows import RunRow
 from llamaduo_gui.synthesis.stage import plan_requests
 
 PILOT_CALLS = 20
+# Requests with a reply, and those a batch that was handed in will bring.
+_PAID = ("done", "in_batch")
 
 Answer = tuple[Record, str]
 
