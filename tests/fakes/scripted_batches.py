@@ -28,6 +28,7 @@ class RemoteBatch:
     state: BatchState = "ended"
     problem: str = ""
     is_cancelled: bool = False
+    paid: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -114,9 +115,12 @@ class ScriptedBatches:
         self, batch_id: str
     ) -> AsyncIterator[tuple[str, Reply | ProviderError]]:
         self._count("results")
-        for key, request in self._get(batch_id).requests.items():
+        batch = self._get(batch_id)
+        for key, request in batch.requests.items():
             outcome = self.answer(request)
-            if isinstance(outcome, Reply):
+            # Reading results again is free.
+            if isinstance(outcome, Reply) and key not in batch.paid:
+                batch.paid.add(key)
                 self.paid[request.messages[-1].content] += 1
             if outcome is not None:
                 yield key, outcome
