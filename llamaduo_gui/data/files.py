@@ -76,10 +76,12 @@ class DataFile:
             if path.is_dir():
                 raise DataError(f"{path} is a folder; choose a data file in it.")
             self.size_bytes = path.stat().st_size
-            with path.open("rb") as stream:
-                self.is_gzip = stream.read(2) == _GZIP
-            with self.open_binary() as stream:
-                start = stream.read(HEAD_BYTES)
+            with path.open("rb", buffering=0) as raw:
+                start = raw.read(HEAD_BYTES) or b""
+            self.is_gzip = start.startswith(_GZIP)
+            if self.is_gzip:
+                with self.open_binary() as stream:
+                    start = stream.read(HEAD_BYTES)
             self.is_parquet = start.startswith(_PARQUET)
             self.encoding = self._find_encoding(start)
         except FileNotFoundError as error:
@@ -157,6 +159,8 @@ class DataFile:
             raise DataError(
                 f"{self.path} is not text; data has to be JSONL, JSON, CSV, TSV or Parquet."
             )
+        if len(start) < HEAD_BYTES:
+            return _utf8_or_guess(io.BytesIO(start))
         with self.open_binary() as stream:
             return _utf8_or_guess(stream)
 

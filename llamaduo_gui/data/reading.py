@@ -47,6 +47,7 @@ Progress = Callable[[int, int], None]
 Source = Path | str
 
 _SHOWN_PROBLEMS = 3
+_WANTED = "`messages`, or a prompt and a response column under one of their usual names"
 _KEPT_PROBLEMS = 1000
 _PROGRESS_ROWS = 1000
 
@@ -176,7 +177,7 @@ def convert_row(row: object, options: ReadOptions) -> tuple[Conversation, str]:
     else:
         shape = options.shape if options.shape is not None else find_shape(row)
         if shape is None or (options.shape is not None and not shape.claims(row)):
-            wants = shape.wants if shape else "; or ".join(_plain_wants())
+            wants = shape.wants if shape else _WANTED
             raise RowError(f"has {describe_columns(row)}; wanted {wants}")
         found, title = shape.convert(row), shape.title
     if system := system_text(row, mapping.system):
@@ -197,11 +198,6 @@ def convert_row(row: object, options: ReadOptions) -> tuple[Conversation, str]:
 def find_shape(row: Row) -> ShapeInfo | None:
     """The layout of a row, or None if no format knows it."""
     return next((shape for shape in shapes() if shape.claims(row)), None)
-
-
-def _plain_wants() -> list[str]:
-    """What to name in an error: the layouts a person writes by hand."""
-    return [shape.wants for shape in shapes() if shape.name in ("messages", "pairs")]
 
 
 def find_container(file: DataFile) -> ContainerInfo:
@@ -331,7 +327,8 @@ class RecordReader:
         try:
             found, title = convert_row(raw.value, self.options)
         except RowError as error:
-            report.add_problem(RowProblem(raw.number, str(error), item.name, item.unit))
+            reason = printable(str(error))
+            report.add_problem(RowProblem(raw.number, reason, item.name, item.unit))
             return None
         identity = digest(found.messages)
         prompt_id = found.prompt_id or make_prompt_id(found.messages)
@@ -394,6 +391,11 @@ def read_records(
         places.append(place)
     report = {name: getattr(reader.report, name) for name in ReadReport.__slots__}
     return ReadResult(**report, records=records, sources=places)
+
+
+def printable(text: str) -> str:
+    """One line that can be written as UTF-8, whatever the data holds."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def _short_names(sources: Sequence[Source]) -> list[str]:

@@ -1,15 +1,18 @@
-"""Writes records as messages JSONL, the form `reading` takes in."""
+"""Writes records as messages JSONL or Parquet, forms that `reading` takes in."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.core.types import Record
+
+_BATCH_ROWS = 1000
 
 
 def record_to_row(record: Record) -> dict[str, Any]:
@@ -38,19 +41,62 @@ def write_jsonl(records: Iterable[Record], path: Path) -> int:
     Raises:
         DataError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    return write_jsonl_rows(map(record_to_row, records), path)
+
+
+def write_jsonl_rows(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """`write_jsonl` for JSON objects."""
     count = 0
+    with _whole_or_not(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as f:
+        for row in rows:
+            f.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def write_parquet_rows(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """Write rows of `record_to_row`, with `origin` and `round`, as Parquet (zstd).
+
+    Returns:
+        Rows written.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    # 0.4 s and 40 MB: only where Parquet is written.
+    import pyarrow
+    from pyarrow import parquet
+
+    text = pyarrow.string()
+    turns = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
+    names = ("prompt", "prompt_id", "messages", "category", "generator", "seed_prompt", "origin")
+    fields = [(name, turns if name == "messages" else text) for name in names]
+    schema = pyarrow.schema([*fields, ("round", pyarrow.int32())])
+    count = 0
+    iterator = iter(rows)
+    with (
+        _whole_or_not(path) as temporary,
+        parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        while batch := list(itertools.islice(iterator, _BATCH_ROWS)):
+            writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
+            count += len(batch)
+    return count
+
+
+@contextlib.contextmanager
+def _whole_or_not(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when all is written."""
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            for record in records:
-                stream.write(json.dumps(record_to_row(record), ensure_ascii=False) + "\n")
-                count += 1
+        yield temporary
         temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise DataError(
-            f"{path} cannot be written ({error.strerror}); check the folder and the free space."
+            f"{path} cannot be written ({error.strerror or error}); check the folder and the "
+            "free space."
         ) from error
-    return count
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

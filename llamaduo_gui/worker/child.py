@@ -174,6 +174,12 @@ def _single(project: Project, context: JobContext, options: Mapping[str, Any]) -
     return run_single(project, context, options)
 
 
+def _pilot(project: Project, context: JobContext, options: Mapping[str, Any]) -> dict[str, Any]:
+    from llamaduo_gui.pipeline.pilot import run_pilot
+
+    return run_pilot(project, context, options)
+
+
 def _chat(spec: JobSpec, context: JobContext, commands: CommandReader) -> dict[str, Any]:
     from llamaduo_gui.worker.chat_job import run_chat
 
@@ -186,10 +192,26 @@ def _check(spec: JobSpec, context: JobContext, _: CommandReader) -> dict[str, An
     return run_check(spec, context)
 
 
+def _data(name: str) -> Callable[[JobSpec, JobContext, CommandReader], Mapping[str, Any]]:
+    """A job of `worker.data_jobs`, imported when it is run."""
+
+    def job(spec: JobSpec, context: JobContext, _: CommandReader) -> Mapping[str, Any]:
+        from llamaduo_gui.worker import data_jobs
+
+        result: Mapping[str, Any] = getattr(data_jobs, name)(spec, context)
+        return result
+
+    return job
+
+
 JOBS: dict[str, Callable[[JobSpec, JobContext, CommandReader], Mapping[str, Any]]] = {
     "pipeline": _with_project(_pipeline),
     "stage": _with_project(_single),
+    "pilot": _with_project(_pilot),
     "chat": _chat,
+    "preview": _data("run_preview"),
+    "create": _data("run_create"),
+    "export_data": _data("run_export_data"),
     "check": _check,
 }
 

@@ -7,32 +7,30 @@ from collections.abc import Iterator
 
 from llamaduo_gui.data.files import DataFile, read_lines
 from llamaduo_gui.data.formats.base import ContainerInfo, RawRow
+from llamaduo_gui.data.json_stream import ROW_KEYS
 from llamaduo_gui.data.rows import RowError, decode_json
 
 _LOOKED_AT = 50
 
 
 def _claims(file: DataFile) -> bool:
-    """Whether one of the first lines is an object by itself, not indented.
-
-    A file of which nothing can be told is taken for JSON lines too, when it is asked last.
-    """
+    """Whether one of the first lines is an object by itself, not indented."""
     head = file.head.lstrip()
     if not head.startswith("{"):
         return False
     if file.path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return True
     lines = [line for line in head.split("\n") if line.strip()]
-    if len(lines) == 1:
-        return _is_object(lines[0]) or not file.is_whole_in_head
-    return any(line.startswith("{") and _is_object(line) for line in lines[:_LOOKED_AT])
+    return any(line.startswith("{") and _is_row(line) for line in lines[:_LOOKED_AT])
 
 
-def _is_object(line: str) -> bool:
+def _is_row(line: str) -> bool:
+    """Whether a line is an object by itself, and not a document with the rows in it."""
     try:
-        return isinstance(json.loads(line), dict)
+        value = json.loads(line)
     except (ValueError, RecursionError):
         return False
+    return isinstance(value, dict) and not any(isinstance(value.get(k), list) for k in ROW_KEYS)
 
 
 def _rows(file: DataFile) -> Iterator[RawRow]:
