@@ -167,8 +167,6 @@ class MessageBatches:
         """Results by the keys of their requests, as the lines come."""
         async with aclosing(self._lines(batch_id)) as lines:
             async for line in lines:
-                if not line.strip():
-                    continue
                 entry = self._object(line, "custom_id", "result")
                 key = request_key(str(entry["custom_id"]))
                 if key is not None and isinstance(entry["result"], dict):

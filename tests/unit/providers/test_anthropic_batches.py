@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -297,6 +298,21 @@ def test_a_batch_whose_answer_was_lost_is_found_while_it_runs(server: FakeAnthro
         return found
 
     assert with_provider(server, lose_the_second) == "msgbatch_0002"
+
+
+def test_a_batch_from_before_is_not_taken_for_a_lost_one(server: FakeAnthropic) -> None:
+    server.settings.batches.polls = 1000
+
+    async def use(provider: Any) -> str | None:
+        old = await provider.submit_batch(questions(server, 3), "another")
+        server.desk.batches[old].created_at -= timedelta(minutes=1)
+        server.settings.batches.refusals = 1
+        with pytest.raises(TransientProviderError):
+            await provider.submit_batch(questions(server, 3), LABEL)
+        found: str | None = await provider.find_batch(LABEL)
+        return found
+
+    assert with_provider(server, use) is None
 
 
 def test_a_lost_batch_that_could_be_either_of_two_is_not_guessed(server: FakeAnthropic) -> None:

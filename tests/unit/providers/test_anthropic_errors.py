@@ -113,6 +113,20 @@ def test_a_silent_server_is_a_passing_fault_after_the_timeout(server: FakeAnthro
     assert "did not answer within 0.3 s" in str(error)
 
 
+def test_a_server_that_answers_drop_by_drop_is_given_up_after_the_timeout() -> None:
+    async def trickle(_request: Request) -> Response:
+        return Response(pieces=[b" "] * 40, piece_delay_s=0.1)
+
+    with HttpServer(trickle) as slow:
+        service = ServiceConfig(
+            provider="anthropic", model="claude-fake", base_url=slow.address, timeout_s=0.4
+        )
+        started = time.monotonic()
+        with pytest.raises(TransientProviderError, match=r"did not answer within 0.4 s"):
+            ask(service)
+        assert time.monotonic() - started < 3
+
+
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_a_429_says_when_to_come_back_and_what_the_limits_are(
     server: FakeAnthropic, form: Any

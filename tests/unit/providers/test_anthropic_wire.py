@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from llamaduo_gui.core.errors import FatalProviderError, ProviderError, RequestRejectedError
-from llamaduo_gui.providers.anthropic_errors import from_body, left_service_on, read_problem
+from llamaduo_gui.providers.anthropic_errors import (
+    from_body,
+    from_status,
+    left_service_on,
+    read_problem,
+)
 from llamaduo_gui.providers.anthropic_limits import read_limits
 from llamaduo_gui.providers.anthropic_wire import Style, read_message, read_object
 from llamaduo_gui.providers.base import RateLimitedError
@@ -193,6 +198,12 @@ def test_errors_without_a_status_are_told_by_their_type(
 ) -> None:
     error = from_body(ENDPOINT, {"type": "error", "error": {"type": kind, "message": "m"}})
     assert type(error) is expected
+
+
+def test_a_rate_limit_is_not_taken_for_a_spending_limit() -> None:
+    problem = Problem("You are over your usage limit", "rate_limit_error")
+    assert type(from_status(ENDPOINT, 429, problem, {"retry-after": "3"})) is RateLimitedError
+    assert type(from_status(ENDPOINT, 429, problem, {})) is FatalProviderError
 
 
 def test_a_server_that_echoes_the_key_is_not_quoted_with_it() -> None:
