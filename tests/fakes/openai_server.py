@@ -124,7 +124,7 @@ class FakeOpenAI:
         delivered: how often each content (by digest) got a complete, good reply, live or in a
             batch.
         desk: files and batches.
-        admitted: requests the rate limit let in so far.
+        admitted: requests the rate limit let in so far; `tokens` those a token limit counted.
         open_requests, most_open: requests being answered now, and the most at any time.
     """
 
@@ -136,6 +136,7 @@ class FakeOpenAI:
         self.log: list[Entry] = []
         self.delivered: Counter[str] = Counter()
         self.admitted = 0
+        self.tokens = 0
         self.open_requests = 0
         self.most_open = 0
         self.desk = BatchDesk(self.settings.batches, self._batch_line)
@@ -164,7 +165,7 @@ class FakeOpenAI:
     def counts(self) -> dict[str, int]:
         """Requests by status, and the good replies."""
         by_status = Counter(f"status_{entry.status}" for entry in self.log)
-        totals = {"requests": len(self.log), "admitted": self.admitted}
+        totals = {"requests": len(self.log), "admitted": self.admitted, "tokens": self.tokens}
         return {**totals, "delivered": self.delivered.total(), **by_status}
 
     async def _handle(self, request: Request) -> Response | None:
@@ -265,6 +266,7 @@ class FakeOpenAI:
             tokens = prompt_tokens(body)
             if not self._tokens.take(settings.max_tpm, now, tokens):
                 return self._too_many()
+            self.tokens += tokens
         self.admitted += 1
         return self._refused_body(body)
 
@@ -383,6 +385,7 @@ class FakeOpenAI:
         usage = self._usage(body, text)
         if self.settings.max_tpm is not None:
             self._tokens.charge(usage["completion_tokens"])
+            self.tokens += usage["completion_tokens"]
         return {
             "id": "chatcmpl-fake",
             "object": "chat.completion",
