@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llamaduo_gui.core.budget import is_budget_stop
 from llamaduo_gui.core.events import Event, Finished, Log, Progress, Started
 from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.providers.check import ConnectionReport
@@ -162,5 +163,6 @@ def report_result(result: JobResult, *, as_json: bool) -> int:
         return EXIT_OK
     if as_json:
         print_json({"status": result.status, "error": result.error})
-    say(f"{result.status}: {result.error}")
+    word = "budget reached" if is_budget_stop(result.error) else result.status
+    say(f"{word}: {result.error}")
     return EXIT_BAD_INPUT if result.is_user_error else EXIT_FAILED

@@ -13,6 +13,8 @@ REREAD_AFTER_S = 5.0
 # Sums of floating-point dollars are not exact; a thousandth of a cent is not worth a stop.
 ROUNDING_USD = 1e-8
 
+_REACHED = "The budget of "
+
 
 class Budget:
     """A hard limit on spending, shared by every engine of a process; safe from any thread.
@@ -112,11 +114,16 @@ class Budget:
 
     def _sentence(self, most_usd: float, what: str) -> str:
         return (
-            f"The budget of {format_usd(self.limit_usd)} is reached: "
+            f"{_REACHED}{format_usd(self.limit_usd)} is reached: "
             f"{format_usd(self._spent())} is spent, "
             f"and the next call to {what} may cost up to {format_usd(most_usd)}. "
             "Raise `budget: usd` in pipeline.yaml or on the Migrate page, then resume."
         )
+
+
+def is_budget_stop(error: str) -> bool:
+    """Whether the stored error of a run says that it was stopped by the budget."""
+    return error.startswith(_REACHED)
 
 
 def format_usd(amount: float) -> str:

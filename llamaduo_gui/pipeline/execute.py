@@ -11,7 +11,7 @@ from typing import Any
 
 from llamaduo_gui import __version__
 from llamaduo_gui.core.config import PipelineConfig
-from llamaduo_gui.core.errors import JobCancelledError, LlamaDuoError
+from llamaduo_gui.core.errors import BudgetReachedError, JobCancelledError, LlamaDuoError
 from llamaduo_gui.core.events import Finished, Started
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
@@ -98,7 +98,8 @@ class Executor:
         try:
             summary = dict(work())
             status = RunStatus.SUCCEEDED
-        except JobCancelledError as stop:
+        except (BudgetReachedError, JobCancelledError) as stop:
+            # Nothing went wrong: the run waits for more money, or for the user.
             status, error = RunStatus.CANCELLED, str(stop)
             raise
         except LlamaDuoError as failure:

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.dialects.sqlite import insert
 
 from llamaduo_gui.core.config import PipelineConfig, dump_config, load_config
+from llamaduo_gui.core.config_edit import with_budget
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.paths import ProjectPaths
 from llamaduo_gui.store.batches import BatchQueries
@@ -107,6 +108,18 @@ class Project:
         temporary = self.paths.config.with_suffix(".yaml.new")
         temporary.write_text(dump_config(config), encoding="utf-8")
         temporary.replace(self.paths.config)
+
+    def set_budget(self, usd: float | None) -> None:
+        """Write the budget into `pipeline.yaml`, leaving the rest of the file as it is.
+
+        Raises:
+            ConfigError: the file is not valid.
+        """
+        path = self.paths.config
+        text = with_budget(path.read_text(encoding="utf-8-sig"), usd)
+        temporary = path.with_suffix(".yaml.new")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
 
     def get_setting(self, key: str, default: Any = None) -> Any:
         """A stored value of this project."""

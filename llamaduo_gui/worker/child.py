@@ -14,7 +14,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-from llamaduo_gui.core.errors import JobCancelledError, LlamaDuoError, ProviderError, UserError
+from llamaduo_gui.core.errors import (
+    BudgetReachedError,
+    JobCancelledError,
+    LlamaDuoError,
+    ProviderError,
+    UserError,
+)
 from llamaduo_gui.core.events import Event, Finished, Log, Progress, to_line
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.ml_libraries import prepare_ml_libraries
@@ -108,8 +114,8 @@ def _do(spec: JobSpec, context: JobContext, commands: CommandReader) -> Finished
     except JobCancelledError as error:
         return Finished(run_id=0, status="cancelled", error=str(error), is_job=True)
     except UserError as error:
-        # A service that refuses is a failed job (exit code 1), not bad input (2).
-        is_input = not isinstance(error, ProviderError)
+        # A service that refuses, or a spent budget, is a failed job (exit code 1), not bad input.
+        is_input = not isinstance(error, (BudgetReachedError, ProviderError))
         return Finished(
             run_id=0, status="failed", error=str(error), is_user_error=is_input, is_job=True
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from llamaduo_gui.core.budget import is_budget_stop
 from llamaduo_gui.core.config import PipelineConfig, ServiceConfig, validate_config
 from llamaduo_gui.core.errors import BudgetReachedError, ConfigError
 from llamaduo_gui.core.events import Event, Log
@@ -31,6 +32,7 @@ from llamaduo_gui.pipeline.pilot import (
     run_pilot,
 )
 from llamaduo_gui.pipeline.plan import Step, answer_steps
+from llamaduo_gui.pipeline.spending import put_budget_in_force
 from llamaduo_gui.providers.base import ChatRequest, ModelInfo, Reply
 from llamaduo_gui.providers.engine import RequestEngine
 from llamaduo_gui.store.project import Project
@@ -364,3 +366,30 @@ def test_the_command_forecasts_and_says_what_a_pilot_may_cost_before_it_is_made(
     (first, *_) = document["steps"]
     assert first["parts"][0]["basis_text"] == "a pilot of 20 calls"
     assert server.delivered.total() == 55
+
+
+def test_a_stage_stopped_by_the_budget_says_so_and_resumes_when_it_is_raised(
+    tmp_path: Path, server: FakeOpenAI
+) -> None:
+    answers, _ = answer_steps(ModelKind.SERVICE, Split.VALIDATION, None)
+    with make_project(tmp_path / "p", settings(server.url, budget={"usd": 0.06})) as project:
+        context = job()
+        put_budget_in_force(project, context, project.config, {Stage.INFER})
+        with pytest.raises(BudgetReachedError):
+            Executor(project, context, project.config, 1).run(answers)
+        run = project.runs.by_key(answers.key)
+        assert run is not None
+        assert run.status is RunStatus.CANCELLED
+        assert is_budget_stop(run.error)
+        paid = server.delivered.total()
+        assert 0 < paid < 60
+        spent = project.costs.spent_usd()
+        longest_usd = 2048 * 10 / 1e6
+        assert 0.06 - 2 * longest_usd < spent <= 0.06, "used to its last call, and not crossed"
+
+        project.set_budget(5)
+        put_budget_in_force(project, context, project.config, {Stage.INFER})
+        resumed = Executor(project, context, project.config, 1).run(answers)
+        assert resumed.status is RunStatus.SUCCEEDED
+        assert server.delivered.total() == 60
+        assert project.costs.answered()[answers.key, "openai_compatible:fake-model"] == 60
