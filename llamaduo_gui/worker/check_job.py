@@ -38,7 +38,6 @@ async def _watched(spec: JobSpec, context: JobContext) -> ConnectionReport:
     while not task.done():
         await asyncio.wait({task}, timeout=_POLL_S)
         if context.cancel_requested.is_set() and not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=_POLL_S)
+            # asyncio.run cancels the task.
             raise JobCancelledError("Stopped.")
     return task.result()

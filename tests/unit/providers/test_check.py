@@ -102,7 +102,9 @@ def test_without_a_model_the_connection_and_the_list_are_tried(server: FakeOpenA
     assert report.sentence.startswith("OpenAI answered in ")
     assert report.sentence.endswith("and lists 3 models.")
     server.settings.model_list = "null"
-    assert report_on(server, model="").sentence.endswith("has no model yet; load one there first.")
+    empty = report_on(server, model="")
+    assert not empty.ok
+    assert empty.sentence.endswith("has no model yet; load one there first.")
     server.settings.model_list = "none"
     assert report_on(server, model="").sentence.endswith(
         "has no list of models; name one to try it."

@@ -283,7 +283,7 @@ def test_lines_that_nobody_can_read_are_left_out(server: FakeOpenAI) -> None:
         await provider.batch_status(batch_id)
         name = next(name for name in server.desk.files if name.endswith("01"))
         odd = [b"{broken", b"[]", b'{"custom_id": 7}', b"", b'{"custom_id": "k", "response": 3}']
-        server.desk.files[name] = b"\n".join([*odd, server.desk.files[name]])
+        server.desk.files[name] = b"\n".join([*odd, server.desk.files[name].strip()])
         return await results_of(provider, batch_id)
 
     found = use(server, spoil)

@@ -54,7 +54,8 @@ def test_limits_of_a_minute_are_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "left", "reset"), [("200", "199", "7m12s"), ("10000", "9999", "8.64s")]
+    ("limit", "left", "reset"),
+    [("200", "199", "7m12s"), ("10000", "9999", "8.64s"), ("1000", "0", "3h")],
 )
 def test_a_limit_of_a_day_is_not_taken_for_one_of_a_minute(
     limit: str, left: str, reset: str
