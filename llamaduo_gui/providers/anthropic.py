@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -25,7 +24,7 @@ from llamaduo_gui.providers.anthropic_wire import (
     version_headers,
 )
 from llamaduo_gui.providers.base import BatchStatus, ChatRequest, ModelInfo, ProviderInfo, Reply
-from llamaduo_gui.providers.endpoint import Endpoint, is_web_page, well_formed
+from llamaduo_gui.providers.endpoint import Endpoint, is_this_machine, is_web_page, well_formed
 
 ADDRESS = "https://api.anthropic.com"
 MESSAGES = "/v1/messages"
@@ -48,7 +47,7 @@ class AnthropicChat:
     def __init__(self, service: ServiceConfig, key: str | None) -> None:
         self._service = service
         address = (service.base_url or ADDRESS).rstrip("/").removesuffix("/v1")
-        is_local = _is_loopback(urlsplit(address).hostname or "")
+        is_local = is_this_machine(address)
         self._endpoint = Endpoint(service.provider, service.model, address, key)
         self._connection = Connection(self._endpoint, service.timeout_s, is_local=is_local)
         self._style = Style.of_model(service.model)
@@ -200,13 +199,6 @@ def _model_info(entry: Mapping[str, Any]) -> ModelInfo:
     return ModelInfo(str(entry["id"]), title.strip())
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _make(service: ServiceConfig, key: str | None) -> AnthropicChat:
     """The adapter; an Anthropic key goes to Anthropic (or a server on this machine) only."""
     if key is not None and not (key.isascii() and key.isprintable()):
@@ -235,7 +227,7 @@ def _check_address(service: ServiceConfig, address: str) -> None:
             "Anthropic's own."
         )
     is_anthropic = parts.scheme == "https" and f".{host}".endswith(".anthropic.com")
-    if not is_anthropic and not _is_loopback(host):
+    if not is_anthropic and not is_this_machine(address):
         raise ConfigError(
             f"{service.name}: {address} is not an address of Anthropic's; use "
             "`provider: openai_compatible` for gateways and other endpoints."

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from llamaduo_gui.core.errors import (
@@ -21,12 +21,7 @@ from llamaduo_gui.providers.anthropic_connection import Connection
 from llamaduo_gui.providers.anthropic_errors import from_body, no_model, read_problem
 from llamaduo_gui.providers.anthropic_limits import moment
 from llamaduo_gui.providers.anthropic_wire import Style, read_message, read_object, version_headers
-from llamaduo_gui.providers.base import (
-    BatchStatus,
-    RateLimitedError,
-    Reply,
-    UnreachableError,
-)
+from llamaduo_gui.providers.base import BatchStatus, Reply
 from llamaduo_gui.providers.batch_label import read_label
 from llamaduo_gui.providers.endpoint import Endpoint
 
@@ -39,20 +34,8 @@ LOOKED_THROUGH = 20
 # 43 characters of key, a dash and 20 of label fill the 64 that a custom_id may have.
 _KEY_LENGTH, _TAG_LENGTH = 43, 20
 _TAG_START = _KEY_LENGTH + 1
-
-
-# How far this computer's clock may be off, and how long handing in may take.
-_CLOCK_ERROR = timedelta(minutes=10)
-_HAND_IN = timedelta(seconds=HAND_IN_TIMEOUT_S)
-
-
-@dataclass(frozen=True, slots=True)
-class _Unsure:
-    """A batch that may have been handed in: when by the server's clock, and its size."""
-
-    since: datetime
-    until: datetime
-    total: int
+# A label tells whole seconds, and so does the clock of the server.
+CLOCK_TOLERANCE_S = 2.0
 
 
 class MessageBatches:
@@ -60,7 +43,7 @@ class MessageBatches:
 
     The API keeps no label, so each request's `custom_id` carries it beside the request's key. A
     batch whose id was lost is found by it once it has results, and before that by its size and
-    when it was made, which this process knows or the label tells.
+    when it was made, which the label tells.
 
     Args:
         endpoint: names and address, for errors.
@@ -74,8 +57,6 @@ class MessageBatches:
         self._endpoint = endpoint
         self._connection = connection
         self._style = style
-        self._clock = datetime.min.replace(tzinfo=UTC)
-        self._unsure: dict[str, _Unsure] = {}
 
     async def check_model(self) -> None:
         """Ask the API about the model, so that a batch is not handed in to be refused in a day.
@@ -85,7 +66,6 @@ class MessageBatches:
         """
         model = self._endpoint.model
         answer = await self._connection.get(f"/v1/models/{model}", missing=no_model(self._endpoint))
-        self._clock = moment(answer.headers.get("date")) or datetime.now(UTC)
         entry = self._object(answer.text)
         if entry.get("lifecycle") == "retired":
             raise self._endpoint.left_service(200)
@@ -106,21 +86,13 @@ class MessageBatches:
                 for key, parameters in entries.items()
             ]
         }
-        try:
-            answer = await self._connection.post(
-                BATCHES,
-                body,
-                headers=version_headers(*entries.values()),
-                adapt=lambda problem: self._style.adapt(problem, None),
-                timeout_s=HAND_IN_TIMEOUT_S,
-            )
-        except (RateLimitedError, UnreachableError):
-            raise
-        except TransientProviderError as error:
-            if error.retry_after_s != 0:
-                until = self._clock + _HAND_IN + _CLOCK_ERROR
-                self._unsure[label] = _Unsure(self._clock, until, len(entries))
-            raise
+        answer = await self._connection.post(
+            BATCHES,
+            body,
+            headers=version_headers(*entries.values()),
+            adapt=lambda problem: self._style.adapt(problem, None),
+            timeout_s=HAND_IN_TIMEOUT_S,
+        )
         return str(self._object(answer.text, "id")["id"])
 
     async def find(self, label: str) -> str | None:
@@ -136,8 +108,8 @@ class MessageBatches:
         for batch in batches:
             if batch.get("results_url") and await self._has_label(str(batch["id"]), label):
                 return str(batch["id"])
-        unsure = self._unsure.get(label) or _told_by(label)
-        alike = [batch for batch in batches if unsure is not None and _may_be(batch, unsure)]
+        now = moment(answer.headers.get("date")) or datetime.now(UTC)
+        alike = [batch for batch in batches if _may_be(batch, label, now)]
         if len(alike) > 1:
             raise TransientProviderError(
                 f"{self._endpoint.name}: a batch whose answer was lost may be any of {len(alike)} "
@@ -156,12 +128,12 @@ class MessageBatches:
         if batch["processing_status"] != "ended":
             return BatchStatus("running", total - counts["processing"], total)
         if batch.get("archived_at") or not batch.get("results_url"):
-            return BatchStatus("failed", 0, total, "its results are not kept any more")
+            # They were paid, so this is no failure that cost nothing.
+            raise self._missing(batch_id)
         if total and counts["expired"] == total:
             return BatchStatus("failed", 0, total, "it was not answered within a day")
-        if total and counts["canceled"] == total:
-            return BatchStatus("cancelled", 0, total)
-        return BatchStatus("ended", counts["succeeded"] + counts["errored"], total)
+        done = counts["succeeded"] + counts["errored"]
+        return BatchStatus("cancelled" if counts["canceled"] else "ended", done, total)
 
     async def results(self, batch_id: str) -> AsyncIterator[tuple[str, Reply | ProviderError]]:
         """Results by the keys of their requests, as the lines come."""
@@ -184,8 +156,8 @@ class MessageBatches:
 
     def _missing(self, batch_id: str) -> ProviderError:
         return RequestRejectedError(
-            f"{self._endpoint.provider} has no results of batch {batch_id} (404): it was deleted, "
-            "or was handed in with a key of another workspace."
+            f"{self._endpoint.provider} has no results of batch {batch_id}: they were deleted or "
+            "are too old, or it was handed in with a key of another workspace."
         )
 
     def _lines(self, batch_id: str) -> AsyncGenerator[str, None]:
@@ -260,21 +232,14 @@ def _counts(batch: Mapping[str, Any]) -> dict[str, int]:
     return {name: count if isinstance(count, int) else 0 for name, count in found.items()}
 
 
-def _may_be(batch: Mapping[str, Any], unsure: _Unsure) -> bool:
-    """Whether a batch that has not ended can be the one that is looked for."""
-    made = moment(str(batch.get("created_at") or ""))
-    is_its_time = made is not None and unsure.since <= made <= unsure.until
-    has_ended = batch.get("processing_status") == "ended"
-    return is_its_time and not has_ended and sum(_counts(batch).values()) == unsure.total
-
-
-def _told_by(label: str) -> _Unsure | None:
-    """When a batch of an earlier process was handed in, and its size."""
+def _may_be(batch: Mapping[str, Any], label: str, now: datetime) -> bool:
+    """Whether a batch without results can be the one of a label; `now` is the server's."""
     facts = read_label(label)
-    if facts is None:
-        return None
-    made = datetime.fromtimestamp(facts.made_at, UTC)
-    return _Unsure(made - _CLOCK_ERROR, made + _HAND_IN + _CLOCK_ERROR, facts.total)
+    made = moment(str(batch.get("created_at") or ""))
+    if facts is None or made is None or batch.get("processing_status") == "ended":
+        return False
+    since = facts.made_at + now.timestamp() - time.time() - CLOCK_TOLERANCE_S
+    return made.timestamp() >= since and sum(_counts(batch).values()) == facts.total
 
 
 def _is_denied(ability: object) -> bool:

@@ -35,7 +35,8 @@ class BatchSettings:
         outcome: whether all requests are got to, every other one, or none.
         lost_answers: of the next batches that are made, how many answers are lost on the way.
         refusals: of the next batches, how many are turned down with a 500 before they are made.
-        page_size: most batches a list has.
+        page_size: most entries a list has.
+        clock_skew_s: how far the server's clock is ahead.
     """
 
     delay_s: float = 0.0
@@ -44,6 +45,7 @@ class BatchSettings:
     lost_answers: int = 0
     refusals: int = 0
     page_size: int = 1000
+    clock_skew_s: float = 0.0
 
 
 @dataclass
@@ -104,7 +106,7 @@ class BatchDesk:
             requests,
             request.headers["anthropic-version"],
             time.monotonic(),
-            datetime.now(UTC),
+            self._now(),
         )
         self.batches[batch.id] = batch
         if self._settings.lost_answers:
@@ -135,7 +137,7 @@ class BatchDesk:
             text = "Batch cannot be canceled because it has already ended."
             return problem(400, "invalid_request_error", text)
         batch.status = "canceling"
-        batch.cancelled_at = datetime.now(UTC)
+        batch.cancelled_at = self._now()
         return Response.of_json(self._describe(batch))
 
     def _go_on(self, batch: Batch) -> None:
@@ -161,11 +163,14 @@ class BatchDesk:
             batch.lines.append({"custom_id": entry["custom_id"], "result": result})
         batch.status = "ended"
 
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self._settings.clock_skew_s)
+
     def _describe(self, batch: Batch) -> dict[str, Any]:
         kinds = Counter(line["result"]["type"] for line in batch.lines)
         has_ended = batch.status == "ended"
         has_results = has_ended and not batch.is_archived
-        now = datetime.now(UTC)
+        now = self._now()
         return {
             "id": batch.id,
             "type": "message_batch",

@@ -59,7 +59,6 @@ class Settings:
         thinking_tokens: written before the answer, in a block of their own.
         takes_batches: what the list of models says of that.
         retry_after: how a 429 says when to come back; `retry_after_s` is when.
-        clock_skew_s: how far the server's clock is ahead.
     """
 
     key: str | None = None
@@ -81,7 +80,6 @@ class Settings:
     retry_after: Literal["seconds", "date", "none"] = "seconds"
     retry_after_s: float = 1.0
     token_delay_s: float = 0.0
-    clock_skew_s: float = 0.0
     seed: int = 0
     batches: BatchSettings = field(default_factory=BatchSettings)
 
@@ -153,7 +151,7 @@ class FakeAnthropic:
             return Response.of_json(self.counts())
         response = self._refused_access(request) or await self._route(request)
         if response is not None:
-            now = time.time() + self.settings.clock_skew_s
+            now = time.time() + self.settings.batches.clock_skew_s
             response.headers["Date"] = email.utils.formatdate(now, usegmt=True)
         return response
 
@@ -299,7 +297,7 @@ class FakeAnthropic:
             if per_minute is None:
                 continue
             used = bucket.used(per_minute)
-            now = datetime.now(UTC) + timedelta(seconds=self.settings.clock_skew_s)
+            now = datetime.now(UTC) + timedelta(seconds=self.settings.batches.clock_skew_s)
             whole_at = now + timedelta(seconds=used * 60 / per_minute)
             name = f"anthropic-ratelimit-{kind}"
             headers[f"{name}-limit"] = f"{per_minute:.0f}"

@@ -229,7 +229,7 @@ def test_an_answer_written_out_instead_of_calling_the_tool_is_its_text(
 def test_the_services_limits_come_with_the_reply_by_its_own_clock(server: FakeAnthropic) -> None:
     server.settings.max_rpm = 60
     server.settings.max_tpm = 600
-    server.settings.clock_skew_s = 3600
+    server.settings.batches.clock_skew_s = 3600
     limits = ask(service_of(server)).limits
     assert limits is not None
     assert (limits.rpm, limits.tpm) == (60, 600)
