@@ -178,6 +178,17 @@ class RecordQueries:
         with self._engine.connect() as connection:
             return list(connection.scalars(query))
 
+    def category_counts(self, split: Split) -> list[tuple[str, int]]:
+        """Categories of a split's coverage records with how many there are, sorted by name."""
+        query = (
+            select(records.c.category, func.count())
+            .where(records.c.origin == Origin.COVERAGE.value, records.c.split == split.value)
+            .group_by(records.c.category)
+            .order_by(records.c.category)
+        )
+        with self._engine.connect() as connection:
+            return [(str(name), int(number)) for name, number in connection.execute(query).all()]
+
     def count(self, view: RecordFilter) -> int:
         """How many records a view's filter lets through."""
         query = select(func.count()).select_from(records).where(*_conditions(view))

@@ -93,8 +93,21 @@ class PairFilter:
         return (
             self._check_duplicate(record)
             or self._check_seed(record, seed)
-            or self._check_evaluation(record)
+            or self.check_evaluation(record)
         )
+
+    def check_evaluation(self, record: Record) -> Rejection | None:
+        """Why a pair is too close to validation or test, or None if it is not."""
+        own = _own_text(record)
+        found = self._gate.check(own.text, record.target)
+        if found is None and own.conversation:
+            # Turns copied from a training record say nothing; the prompt as a whole may.
+            whole = self._gate.check(record.instruction, "")
+            found = whole if whole and whole.test in ("exact", "near_duplicate") else None
+        if found is None:
+            return None
+        detail = f"Evaluation prompt {found.prompt_id}: {found.detail}."
+        return Rejection(RejectReason.CONTAMINATED, detail, found.prompt_id)
 
     def _check_duplicate(self, record: Record) -> Rejection | None:
         if (equal := self._exact.query(record.instruction)) is not None:
@@ -115,18 +128,6 @@ class PairFilter:
         name = seed.record.prompt_id
         detail = f"ROUGE-L {closeness:.2f} with its seed {name}."
         return Rejection(RejectReason.TOO_CLOSE_TO_SEED, detail, name)
-
-    def _check_evaluation(self, record: Record) -> Rejection | None:
-        own = _own_text(record)
-        found = self._gate.check(own.text, record.target)
-        if found is None and own.conversation:
-            # Turns copied from a training record say nothing; the prompt as a whole may.
-            whole = self._gate.check(record.instruction, "")
-            found = whole if whole and whole.test in ("exact", "near_duplicate") else None
-        if found is None:
-            return None
-        detail = f"Evaluation prompt {found.prompt_id}: {found.detail}."
-        return Rejection(RejectReason.CONTAMINATED, detail, found.prompt_id)
 
     def _index_of(self, conversation: str) -> NearDuplicateIndex:
         if conversation not in self._near:

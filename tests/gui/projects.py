@@ -157,6 +157,7 @@ def make_data_project(
 def add_synthetic(project: Project, round_number: int = 1, *, count: int = 20) -> None:
     """Synthetic pairs of a round, a quarter of them rejected, one for each reason in turn."""
     seeds = project.records.by_split(Split.TRAIN)
+    held_out = project.records.by_split(Split.VALIDATION)
     reasons = list(RejectReason)
     found = []
     for number in range(count):
@@ -174,9 +175,26 @@ def add_synthetic(project: Project, round_number: int = 1, *, count: int = 20) -
                 RecordStatus.REJECTED if reason else RecordStatus.KEPT,
                 reason,
                 "Jaccard 0.91 with a training prompt" if reason else "",
+                _partner(reason, seed, seeds, held_out),
             )
         )
     project.records.add_synthetic(found)
+
+
+def _partner(
+    reason: RejectReason | None,
+    seed: Record,
+    train: Sequence[RecordRow],
+    held_out: Sequence[RecordRow],
+) -> str:
+    """Prompt id of the record a reject is too close to."""
+    if reason is RejectReason.TOO_CLOSE_TO_SEED:
+        return seed.prompt_id
+    if reason is RejectReason.CONTAMINATED and held_out:
+        return held_out[0].record.prompt_id
+    if reason in (RejectReason.EXACT_DUPLICATE, RejectReason.NEAR_DUPLICATE):
+        return next(row.record.prompt_id for row in train if row.record is not seed)
+    return ""
 
 
 def make_judged_project(

@@ -136,10 +136,11 @@ def origin_text(row: RecordRow) -> str:
 
 
 def status_text(row: RecordRow) -> str:
-    """`Kept`, or `Rejected` with the reason."""
+    """`Kept`, or `Rejected` with the reason, and whether a person said so."""
     if row.status is RecordStatus.KEPT:
-        return "Kept"
-    return f"Rejected: {reason_text(row.reject_reason)}" if row.reject_reason else "Rejected"
+        return "Kept by hand" if row.is_decided_by_hand else "Kept"
+    reason = reason_text(row.reject_reason) if row.reject_reason else "by hand"
+    return f"Rejected: {reason}"
 
 
 def reason_text(reason: RejectReason) -> str:

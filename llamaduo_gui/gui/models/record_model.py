@@ -13,7 +13,6 @@ from llamaduo_gui.core.types import RecordStatus
 from llamaduo_gui.gui.models.data_view import (
     last_question,
     origin_text,
-    reason_text,
     status_text,
 )
 from llamaduo_gui.gui.models.text_lines import one_line
@@ -186,7 +185,7 @@ class RecordModel(QAbstractTableModel):
 
 def _make_line(row: RecordRow, beginning: str) -> _Line:
     is_rejected = row.status is RecordStatus.REJECTED
-    reason = reason_text(row.reject_reason).capitalize() if row.reject_reason else ""
+    status = status_text(row)
     return _Line(
         (
             one_line(last_question(row.record), beginning),
@@ -194,9 +193,9 @@ def _make_line(row: RecordRow, beginning: str) -> _Line:
             row.record.category,
             row.split.value.capitalize(),
             origin_text(row),
-            reason or row.status.value.capitalize(),
+            status.removeprefix("Rejected: ").capitalize(),
         ),
-        status_text(row),
+        status,
         is_rejected,
     )
 
