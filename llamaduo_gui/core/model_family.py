@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -21,21 +22,34 @@ class ModelFamily(BaseModel):
 
     Attributes:
         name: the file's name.
+        title: its name as people know it.
         model_types: values of `model_type` in config.json that belong to the family.
+        marker_token: text of a token that tells the family from others of the same `model_type`;
+            empty for the one that all others belong to.
         gguf_architecture: its name in a GGUF file; None means that export is not supported.
         stop_tokens: texts of the tokens that end an answer; those a tokeniser lacks are ignored.
         lora_targets: names of the linear layers adapted when a recipe says `auto`.
         template_arguments: passed to the chat template in training and in generation alike.
+        template_note: what to know about its chat template, in a sentence or two.
+        response_marker: text of the rendered chat after which the assistant's answer begins.
+        license: what its licence asks for, in a sentence or two.
+        tested_shapes: Hub ids of the models whose configuration the tests scale down.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
+    title: str = ""
     model_types: tuple[str, ...]
+    marker_token: str = ""
     gguf_architecture: str | None = None
     stop_tokens: tuple[str, ...] = ()
     lora_targets: tuple[str, ...] = ()
     template_arguments: dict[str, Any] = Field(default_factory=dict)
+    template_note: str = ""
+    response_marker: str = ""
+    license: str = ""
+    tested_shapes: tuple[str, ...] = ()
 
 
 @cache
@@ -49,7 +63,7 @@ def load_families() -> tuple[ModelFamily, ...]:
 
 
 def detect_family(folder: Path) -> ModelFamily:
-    """The family of the model in `folder`, by `model_type` of its config.json.
+    """The family of the model in `folder`, by `model_type` of its config.json and its tokens.
 
     A model of another type gets a family of its own without a GGUF architecture: it can be
     trained and asked, but not exported.
@@ -58,8 +72,9 @@ def detect_family(folder: Path) -> ModelFamily:
         UserError: the folder holds no readable config.json.
     """
     model_type = str(read_model_config(folder).get("model_type", "unknown"))
-    for family in load_families():
-        if model_type in family.model_types:
+    candidates = [family for family in load_families() if model_type in family.model_types]
+    for family in sorted(candidates, key=lambda item: not item.marker_token):
+        if not family.marker_token or _has_token(folder, family.marker_token):
             return family
     return ModelFamily(name=model_type, model_types=(model_type,))
 
@@ -81,6 +96,13 @@ def stop_token_ids(
     if declared is not None:
         found.update([declared] if isinstance(declared, int) else declared)
     return tuple(sorted(int(item) for item in found))
+
+
+def _has_token(folder: Path, text: str) -> bool:
+    """Whether a tokeniser's files name a token: as bytes, since parsing 17 MB takes seconds."""
+    wanted = json.dumps(text, ensure_ascii=False).encode()
+    paths = (folder / name for name in ("tokenizer_config.json", "tokenizer.json"))
+    return any(path.is_file() and wanted in path.read_bytes() for path in paths)
 
 
 def _load(path: Path) -> ModelFamily:
