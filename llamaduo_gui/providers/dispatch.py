@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from llamaduo_gui.core.errors import (
     FatalProviderError,
@@ -77,7 +77,7 @@ class Dispatch(Generic[Tag]):
                 if self._stopped_by is None:
                     raise
             finally:
-                await self._wind_down()
+                await _see_through(self._wind_down())
                 watcher.cancel()
         if self._stopped_by is not None:
             raise self._stopped_by
@@ -312,6 +312,23 @@ class Dispatch(Generic[Tag]):
     def _release_money(self, work: _Work[Tag]) -> None:
         if self._link.budget is not None:
             self._link.budget.release(work.key)
+
+
+async def _see_through(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` to its end, also when whoever waits for it is cancelled meanwhile.
+
+    Two judges that reach the budget together stop each other while both are winding down.
+    """
+    task = asyncio.create_task(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            is_cancelled = True
+    task.result()
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 async def _iterate(requests: Requests[Tag]) -> AsyncGenerator[tuple[ChatRequest, Tag], None]:

@@ -128,6 +128,29 @@ def test_a_reply_that_comes_in_the_moment_after_a_stop_is_stored(
     assert project.replies.lost_count() == 0
 
 
+def test_a_run_that_is_stopped_from_outside_twice_still_stores_what_is_under_way(
+    project: Project, server: FakeOpenAI
+) -> None:
+    asker = Asker(project, server, concurrency=3, max_rpm=60_000)
+
+    async def run() -> None:
+        gate = Gate()
+        running = asyncio.create_task(gated(asker, gate).run(asker.requests(100), asker.take))
+        while len(gate.asked) < 3:
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            running.cancel()
+            await asyncio.sleep(0.1)
+        assert not running.done()
+        gate.opened.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(run())
+    asker.assert_all_right(3)
+    assert project.replies.lost_count() == 0
+
+
 def test_what_a_stop_drops_is_counted_with_its_cost_at_once(
     project: Project, server: FakeOpenAI
 ) -> None:
