@@ -12,23 +12,29 @@ import yaml
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from llamaduo_gui.core.config import PriceConfig, describe_problem
+from llamaduo_gui.core.config import PriceConfig, ServiceConfig, describe_problem
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.paths import user_state_dir
 
 FILE_NAME = "services.yaml"
 LOCK_TIMEOUT_S = 10.0
+# pipeline.yaml is written with it, so that this number there is nobody's choice.
+DEFAULT_CONCURRENCY: int = ServiceConfig.model_fields["concurrency"].default
 
 _HEADER = "# Own prices (US dollars a million tokens) and limits by provider:model; never keys.\n"
 
 
 class LimitConfig(BaseModel):
-    """How hard one service may be used, wherever `pipeline.yaml` says nothing of it."""
+    """How hard one service may be used, wherever `pipeline.yaml` says nothing of it.
+
+    Requests and tokens a minute, and requests under way at once; None is no own limit.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_rpm: Annotated[int | None, Field(gt=0)] = None
     max_tpm: Annotated[int | None, Field(gt=0)] = None
+    concurrency: Annotated[int | None, Field(ge=1, le=512)] = None
 
 
 class ServiceSettings(BaseModel):
@@ -102,6 +108,25 @@ def set_own_limits(name: str, limits: LimitConfig | None) -> ServiceSettings:
         ConfigError: as `set_own_price`.
     """
     return _change("limits", name, limits)
+
+
+def with_own_limits(service: ServiceConfig) -> ServiceConfig:
+    """The service under the user's own limits, where `pipeline.yaml` sets none.
+
+    Raises:
+        ConfigError: the file is not valid; going on could exceed a limit it has.
+    """
+    own = load_service_settings().limits.get(service.name)
+    if own is None:
+        return service
+    found: dict[str, int | None] = {}
+    if service.max_rpm is None:
+        found["max_rpm"] = own.max_rpm
+    if service.max_tpm is None:
+        found["max_tpm"] = own.max_tpm
+    if service.concurrency == DEFAULT_CONCURRENCY and own.concurrency is not None:
+        found["concurrency"] = own.concurrency
+    return service.model_copy(update=found)
 
 
 def _change(section: str, name: str, value: PriceConfig | LimitConfig | None) -> ServiceSettings:

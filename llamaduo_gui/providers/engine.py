@@ -6,6 +6,7 @@ import asyncio
 
 from llamaduo_gui.core.config import ServiceConfig
 from llamaduo_gui.core.job import JobContext
+from llamaduo_gui.core.service_settings import with_own_limits
 from llamaduo_gui.providers.base import Provider
 from llamaduo_gui.providers.dispatch import Dispatch, OnReply, Requests, Tag
 from llamaduo_gui.providers.ledger import EngineStats, ReplyLedger
@@ -18,9 +19,10 @@ class RequestEngine:
     """The only way stages talk to a service LLM.
 
     Requests that were answered before are answered from the database. The others leave evenly
-    paced under `service.max_rpm` and `max_tpm`, at most `service.concurrency` at a time; retries
-    go through the same limiter. Each is noted as in flight before it is sent, and its reply is
-    committed before the stage hears of it, so that a kill costs at most what was under way.
+    paced under `service.max_rpm` and `max_tpm`, at most `service.concurrency` at a time, or under
+    the user's own limits where the service has none; retries go through the same limiter. Each
+    is noted as in flight before it is sent, and its reply is committed before the stage hears of
+    it, so that a kill costs at most what was under way.
 
     Args:
         provider: the adapter; closed when `run_blocking` ends.
@@ -29,6 +31,9 @@ class RequestEngine:
         run_id: the run that asks.
         context: cancellation and the log.
         limiter: by default the one that all engines of this process use for the service.
+
+    Raises:
+        ConfigError: the file of the user's own limits is not valid.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class RequestEngine:
         limiter: RateLimiter | None = None,
     ) -> None:
         limiter = limiter or shared_limiter(service)
+        service = with_own_limits(service)
         self._link = Link(provider, service, replies, run_id, context, limiter)
 
     @property

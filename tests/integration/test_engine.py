@@ -19,6 +19,7 @@ import pytest
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import FatalProviderError, JobCancelledError
 from llamaduo_gui.core.events import Log
+from llamaduo_gui.core.service_settings import LimitConfig, set_own_limits
 from llamaduo_gui.core.types import Message
 from llamaduo_gui.providers import faults
 from llamaduo_gui.providers.base import ChatRequest, ReplySchema
@@ -69,6 +70,18 @@ def test_no_more_requests_are_open_than_allowed(project: Project, server: FakeOp
     assert server.most_open == 4
 
 
+def test_the_users_own_limits_hold_where_the_project_sets_none(
+    project: Project, server: FakeOpenAI
+) -> None:
+    server.settings.latency_s = 0.05
+    set_own_limits("openai_compatible:fake-model", LimitConfig(max_rpm=1200, concurrency=2))
+    asker = Asker(project, server)
+    started = time.monotonic()
+    asker.ask(30)
+    assert time.monotonic() - started >= 1.3, "a twentieth of a second apart"
+    assert server.most_open <= 2
+
+
 def test_requests_leave_evenly_and_run_into_no_limit(project: Project, server: FakeOpenAI) -> None:
     server.settings.max_rpm = 1200
     asker = Asker(project, server, max_rpm=1200)
@@ -91,7 +104,8 @@ def test_faults_are_retried_and_nothing_is_lost(
     asker.assert_all_right(120)
     assert stats.retried == stats.sent - 120 > 5
     assert set(server.delivered.values()) == {1}
-    assert project.replies.lost_count() == 0
+    spoilt = sum(entry.fault in ("drop", "truncated", "malformed_json") for entry in server.log)
+    assert project.replies.lost_count() == stats.lost == spoilt > 0, "they may have been paid"
 
 
 def test_a_429_holds_everybody_back_for_as_long_as_it_says(

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from llamaduo_gui.core.config import PriceConfig
+from llamaduo_gui.core.config import PriceConfig, ServiceConfig
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.service_settings import (
     LimitConfig,
@@ -16,6 +16,7 @@ from llamaduo_gui.core.service_settings import (
     service_settings_path,
     set_own_limits,
     set_own_price,
+    with_own_limits,
 )
 
 NAME = "openai_compatible:house-model"
@@ -85,3 +86,21 @@ def test_writers_at_the_same_time_lose_no_line() -> None:
     assert len(load_service_settings().prices) == 12
     leftovers = [path.name for path in service_settings_path().parent.glob(".services-*")]
     assert leftovers == []
+
+
+def test_own_limits_count_where_pipeline_yaml_sets_none() -> None:
+    service = ServiceConfig(provider="openai_compatible", model="house-model", max_tpm=5000)
+    assert with_own_limits(service) is service
+    set_own_limits(NAME, LimitConfig(max_rpm=60, max_tpm=9000, concurrency=32))
+    limited = with_own_limits(service)
+    assert (limited.max_rpm, limited.max_tpm, limited.concurrency) == (60, 5000, 32)
+    chosen = with_own_limits(service.model_copy(update={"concurrency": 2, "max_rpm": 600}))
+    assert (chosen.max_rpm, chosen.concurrency) == (600, 2)
+    other = service.model_copy(update={"model": "another"})
+    assert with_own_limits(other) is other
+
+
+def test_limits_that_cannot_be_read_are_not_exceeded_in_silence() -> None:
+    service_settings_path().write_text("limits: {")
+    with pytest.raises(ConfigError, match=r"services\.yaml"):
+        with_own_limits(ServiceConfig(provider="openai", model="x"))
