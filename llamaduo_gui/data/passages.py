@@ -35,8 +35,8 @@ _CATEGORY_SHARE = 0.5
 _MIN_CATEGORY = 10
 # Fewer shingles of its own say too little: "refund order 12" and "refund order 13" are two prompts.
 _MIN_SHINGLES = 6
-# 8 bytes a run, 4 a shingle: 240 MB, about 100 MB of prompts. More are not compared.
-_MAX_TOKENS = 20_000_000
+# 8 bytes a run, 4 a shingle: 100 MB for about 40 MB of prompts. More are not compared.
+_MAX_TOKENS = 8_000_000
 _MAX_BUCKET = 64
 
 Shingles = npt.NDArray[np.uint32]

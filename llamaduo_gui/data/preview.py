@@ -91,7 +91,7 @@ class Preview:
 
     Attributes:
         layout: name of the layout of most of the first rows, empty if none is known.
-        layout_title: the same for people.
+        layout_title: for people, every layout of the first rows, the most frequent first.
         mapping: column by part, as they are read.
         suggestion: column by part, a guess to offer where no layout is known.
         counts: of all rows; None if only the first were read.
@@ -181,7 +181,7 @@ def _look(opened: Sequence[OpenedSource], options: ReadOptions, rows: int) -> Pr
                 row, title = _preview_row(raw.number, raw.value, item, options)
                 shown.append(row)
                 titles[title] += not row.problem
-    layout = next((title for title, count in titles.most_common() if title and count), "")
+    layout = ", ".join(title for title, count in titles.most_common() if title and count)
     mapping = _mapping(examples, options)
     return Preview(
         sources=[_describe_source(item) for item in opened],

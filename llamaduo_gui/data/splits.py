@@ -58,10 +58,10 @@ class SplitPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Prompts that stay together: their keys, place in the seeded order, and category."""
+    """Prompts that stay together: their numbers, place in the seeded order, and category."""
 
-    keys: tuple[str, ...]
-    rank: str
+    prompts: tuple[int, ...]
+    rank: bytes
     category: str
 
 
@@ -93,27 +93,33 @@ def describe_notes(notes: SplitNotes) -> list[str]:
 class SplitPlanner:
     """Takes in records one by one and keeps what a split needs to know, not the records.
 
-    Memory: about 300 bytes a record, and 12 bytes a token of the prompts up to 20 million tokens.
+    Memory: about 400 bytes a prompt, and 12 bytes a token up to the limit of `PassageFinder`.
     """
 
     def __init__(self, config: SplitConfig) -> None:
         """`config` has the shares and the seed."""
         self._config = config
-        self._numbers: dict[str, int] = {}
-        self._categories: list[Counter[str]] = []
-        self._order: array[int] = array("q")
+        self._numbers: dict[bytes, int] = {}
+        self._names: dict[str, int] = {}
+        # Category of each prompt's first record, and counts where there are more records.
+        self._first: array[int] = array("l")
+        self._counts: dict[int, Counter[int]] = {}
+        self._order: array[int] = array("l")
         self._finder = PassageFinder()
 
     def add(self, record: Record) -> None:
         """Take in the next record."""
         text = record.instruction
-        key = text_key(text)
+        key = bytes.fromhex(text_key(text))
+        name = self._names.setdefault(record.category, len(self._names))
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._numbers)
-            self._categories.append(Counter())
+            self._first.append(name)
             self._finder.add(text, record.category)
-        self._categories[number][record.category] += 1
+        else:
+            counts = self._counts.setdefault(number, Counter([self._first[number]]))
+            counts[name] += 1
         self._order.append(number)
 
     def plan(self) -> SplitPlan:
@@ -131,11 +137,10 @@ class SplitPlanner:
         found = self._finder.groups()
         groups = self._seeded_groups(found.members)
         test = _draw(groups, _size(self._config.test, count))
-        rest = [group for group in groups if group.keys[0] not in test]
+        rest = [group for group in groups if group.prompts[0] not in test]
         validation = _draw(rest, _size(self._config.validation, count))
         chosen = dict.fromkeys(test, Split.TEST) | dict.fromkeys(validation, Split.VALIDATION)
-        by_number = [chosen.get(key, Split.TRAIN) for key in self._numbers]
-        sizes = [len(group.keys) for group in groups if len(group.keys) > 1]
+        sizes = [len(group.prompts) for group in groups if len(group.prompts) > 1]
         notes = SplitNotes(
             prompts=count,
             repeats=len(self._order) - count,
@@ -145,24 +150,33 @@ class SplitPlanner:
             too_large=found.too_large,
             is_complete=found.is_complete,
         )
-        return SplitPlan([by_number[number] for number in self._order], notes)
+        return SplitPlan([chosen.get(number, Split.TRAIN) for number in self._order], notes)
 
     def _seeded_groups(self, members: Sequence[int]) -> list[_Group]:
         """Groups in seeded order; one of several categories counts for its commonest."""
-        keys: dict[int, list[str]] = {}
-        categories: dict[int, Counter[str]] = {}
-        for key, member, counts in zip(self._numbers, members, self._categories, strict=True):
-            keys.setdefault(member, []).append(key)
-            categories.setdefault(member, Counter()).update(counts)
+        joined: dict[int, list[int]] = {}
+        for number, member in enumerate(members):
+            if number != member:
+                joined.setdefault(member, [member]).append(number)
+        keys, names = list(self._numbers), list(self._names)
         groups = []
-        for member, names in keys.items():
-            counts = categories[member]
-            category = min(counts, key=lambda name: (-counts[name], name))
+        for number, member in enumerate(members):
+            if number != member:
+                continue
+            prompts = joined.get(number, [number])
             # The smallest key speaks for all, so that large groups are not drawn more often.
-            speaker = min(names)
-            rank = hashlib.sha256(f"{self._config.seed}:{speaker}".encode()).hexdigest()
-            groups.append(_Group(tuple(sorted(names)), rank, category))
+            speaker = min(keys[prompt] for prompt in prompts).hex()
+            rank = hashlib.sha256(f"{self._config.seed}:{speaker}".encode()).digest()[:16]
+            groups.append(_Group(tuple(prompts), rank, self._category(prompts, names)))
         return sorted(groups, key=lambda group: group.rank)
+
+    def _category(self, prompts: Sequence[int], names: Sequence[str]) -> str:
+        if len(prompts) == 1 and prompts[0] not in self._counts:
+            return names[self._first[prompts[0]]]
+        counts: Counter[int] = Counter()
+        for prompt in prompts:
+            counts.update(self._counts.get(prompt) or Counter([self._first[prompt]]))
+        return names[min(counts, key=lambda name: (-counts[name], names[name]))]
 
 
 def assign_splits(records: Sequence[Record], config: SplitConfig) -> list[Split]:
@@ -187,8 +201,8 @@ def _size(share: float, count: int) -> int:
     return max(1, round(share * count))
 
 
-def _draw(groups: Sequence[_Group], size: int) -> set[str]:
-    """Keys of about `size` prompts, shared out over the categories.
+def _draw(groups: Sequence[_Group], size: int) -> set[int]:
+    """Numbers of about `size` prompts, shared out over the categories.
 
     Groups that do not fit are passed over, so there can be fewer prompts than asked for; there
     are more only if not even the smallest group fits.
@@ -196,24 +210,24 @@ def _draw(groups: Sequence[_Group], size: int) -> set[str]:
     members: dict[str, list[_Group]] = {}
     for group in groups:
         members.setdefault(group.category, []).append(group)
-    sizes = {name: sum(len(group.keys) for group in items) for name, items in members.items()}
+    sizes = {name: sum(len(group.prompts) for group in items) for name, items in members.items()}
     quotas = _apportion(sizes, size)
     taken: list[_Group] = []
     for name, items in members.items():
         taken += _fill(items, quotas[name])
-    taken += _fill(_spare(groups, taken), size - sum(len(group.keys) for group in taken))
+    taken += _fill(_spare(groups, taken), size - sum(len(group.prompts) for group in taken))
     if not taken:
-        taken = [min(groups, key=lambda group: (len(group.keys), group.rank))]
-    return {key for group in taken for key in group.keys}
+        taken = [min(groups, key=lambda group: (len(group.prompts), group.rank))]
+    return {prompt for group in taken for prompt in group.prompts}
 
 
 def _spare(groups: Sequence[_Group], taken: Sequence[_Group]) -> list[_Group]:
     """What is left to draw from, one group of each category kept back for training."""
-    drawn = {group.keys[0] for group in taken}
+    drawn = {group.prompts[0] for group in taken}
     kept: set[str] = set()
     spare = []
     for group in groups:
-        if group.keys[0] in drawn:
+        if group.prompts[0] in drawn:
             continue
         if group.category in kept:
             spare.append(group)
@@ -225,9 +239,9 @@ def _fill(groups: Sequence[_Group], room: int) -> list[_Group]:
     """The first groups that fit one after the other."""
     taken = []
     for group in groups:
-        if len(group.keys) <= room:
+        if len(group.prompts) <= room:
             taken.append(group)
-            room -= len(group.keys)
+            room -= len(group.prompts)
     return taken
 
 

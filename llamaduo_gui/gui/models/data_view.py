@@ -36,7 +36,9 @@ class DataView:
     Attributes:
         splits: the user's own pairs by split.
         rejects: rejected synthetic pairs by reason, most frequent first.
-        problems: (file, line number, reason) of the lines that were left out at reading.
+        problems: (file, line number, reason) of lines that were left out at reading, the first.
+        problem_count: all of them.
+        split_notes: what was found out when the prompts were split, a sentence each.
         beginning: what the prompts begin with, left out in tables.
         categories: all in use, sorted.
         filter_text, filter_chips: the filters that were on when the project was last open.
@@ -48,6 +50,8 @@ class DataView:
     rejects: tuple[tuple[RejectReason, int], ...] = ()
     files: tuple[str, ...] = ()
     problems: tuple[tuple[str, int, str], ...] = ()
+    problem_count: int = 0
+    split_notes: tuple[str, ...] = ()
     beginning: str = ""
     categories: tuple[str, ...] = ()
     filter_text: str = ""
@@ -90,11 +94,21 @@ def read_data(project: Project) -> DataView:
             (str(item.get("file", "")), int(item["line_number"]), str(item["reason"]))
             for item in project.get_setting("read_problems") or ()
         ),
+        problem_count=int(project.get_setting("read_problem_count") or 0),
+        split_notes=_split_notes(project),
         beginning=shared_beginning([last_question(row.record) for row in sample]),
         categories=tuple(project.records.categories()),
         filter_text=str(kept.get("text", "")),
         filter_chips=frozenset(kept.get("chips", ())) & {key for key, _ in CHIPS},
     )
+
+
+def _split_notes(project: Project) -> tuple[str, ...]:
+    # Imported here: the numerical library behind it would slow the window's start down.
+    from llamaduo_gui.data.splits import SplitNotes, describe_notes
+
+    notes = project.get_setting("split_notes")
+    return tuple(describe_notes(SplitNotes(**notes))) if notes else ()
 
 
 def read_ids(

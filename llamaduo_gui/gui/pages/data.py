@@ -34,10 +34,11 @@ from llamaduo_gui.gui.pages.base import PageInfo, WorkspacePage
 from llamaduo_gui.gui.panels.record_panel import RecordPanel
 from llamaduo_gui.gui.theme.fonts import scaled
 from llamaduo_gui.gui.theme.tokens import SPACE
+from llamaduo_gui.gui.widgets.buttons import Button
 from llamaduo_gui.gui.widgets.card import Card, Tile, TileRow
 from llamaduo_gui.gui.widgets.empty_state import EmptyState
 from llamaduo_gui.gui.widgets.filter_bar import FilterBar, FilterState
-from llamaduo_gui.gui.widgets.labels import restyle
+from llamaduo_gui.gui.widgets.labels import Label, restyle
 from llamaduo_gui.gui.widgets.message_banner import MessageBanner
 from llamaduo_gui.gui.widgets.tables import setup_table
 from llamaduo_gui.gui.widgets.wording import format_count
@@ -64,6 +65,9 @@ class DataPage(WorkspacePage):
     def __init__(self, workspace: Workspace) -> None:
         super().__init__("Data", workspace, scrolls=False)
         self.setAcceptDrops(True)
+        self.export_button = Button("Export data...", icon="export")
+        self.export_button.clicked.connect(self.export_data)
+        self.header.add_action(self.export_button)
         self._view = DataView()
         self._is_first = True
         self._banner = MessageBanner()
@@ -108,7 +112,7 @@ class DataPage(WorkspacePage):
         self._empty = EmptyState(
             "data",
             "Drop your prompts and wanted answers here",
-            "A JSONL file with a prompt and a response a line makes a new project: the lines "
+            "JSON lines, JSON, CSV, Parquet or a Hub dataset makes a new project: the records "
             "are split into train, validation and test, and the splits stay as they are.",
             "New project...",
             "Try the demo",
@@ -126,6 +130,9 @@ class DataPage(WorkspacePage):
         self._rejected = Tile("Synthetic, rejected")
         self._tile_row = TileRow([*self._tiles.values(), self._kept, self._rejected])
         self.body.addWidget(self._tile_row)
+        self._notes = Label("", "small", tone="text2", wrap=True)
+        self._notes.hide()
+        self.body.addWidget(self._notes)
 
     def _build_table(self) -> None:
         self.filters = FilterBar("Search every text", CHIPS)
@@ -219,7 +226,7 @@ class DataPage(WorkspacePage):
     def _show(self, view: DataView) -> None:
         self._view = view
         has_records = view.total > 0
-        for part in (self._tile_row, self.filters, self._columns):
+        for part in (self._tile_row, self.filters, self._columns, self.export_button):
             part.setVisible(has_records)
         self._drop.setVisible(not has_records)
         self.model.set_beginning(view.beginning)
@@ -237,11 +244,13 @@ class DataPage(WorkspacePage):
             tile.set_value(format_count(view.splits.get(split, 0)), "", _SPLIT_NOTES[split])
         self._kept.set_value(format_count(view.synthetic_kept), "", "added to the train split")
         self._rejected.set_value(format_count(view.synthetic_rejected), "", _reject_note(view))
+        self._notes.setText(" ".join(view.split_notes))
+        self._notes.setVisible(bool(view.split_notes))
 
     def _show_problems(self, view: DataView) -> None:
         if not view.problems:
             return
-        count = len(view.problems)
+        count = max(len(view.problems), view.problem_count)
         lines = "1 line was" if count == 1 else f"{count:,} lines were"
         shown = [
             f"{file} line {number} {reason}".strip()
@@ -300,6 +309,16 @@ class DataPage(WorkspacePage):
         dialog = NewProjectDialog(self, list(files))
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.created.connect(self._open_created)
+        dialog.open()
+
+    def export_data(self) -> None:
+        """Ask where the project's data goes."""
+        if self.session is None:
+            return
+        from llamaduo_gui.gui.dialogs.export_data import ExportDataDialog
+
+        dialog = ExportDataDialog(self, self.session.project)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.open()
 
     def _start_demo(self) -> None:

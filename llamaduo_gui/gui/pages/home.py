@@ -45,8 +45,8 @@ class HomePage(WorkspacePage):
             "home",
             "Move a task from a service LLM to a model of your own",
             "The demo runs the whole loop on this computer in two to three minutes: no key, no "
-            "network, no GPU. With your own data, drop a JSONL file of prompts and wanted "
-            "answers here.",
+            "network, no GPU. With your own data, drop a file of prompts and wanted answers "
+            "here.",
             "Try the demo",
             "New project...",
         )

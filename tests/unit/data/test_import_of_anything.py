@@ -81,12 +81,12 @@ def make_parquet(codec: str) -> bytes:
     return sink.getvalue()
 
 
-JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+JSONL = "".join(json.dumps(row) + "\n" for row in ROWS[:4]).encode()
 SAMPLES: dict[str, list[bytes]] = {
     "jsonl": [JSONL, JSONL.decode().encode("utf-16")],
     "json": [
-        json.dumps(ROWS, indent=1).encode(),
-        json.dumps({"data": ROWS, "version": [1, {"a": None}]}).encode(),
+        json.dumps(ROWS[3:], indent=1).encode(),
+        json.dumps({"data": ROWS[:3], "version": [1, {"a": None}]}).encode(),
     ],
     "csv": [
         b'prompt,response,category\n"a\nb",c,d\n"e ""f""",g,\n',
