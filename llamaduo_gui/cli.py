@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from llamaduo_gui import __version__, console
+from llamaduo_gui import __version__, console, console_data
 from llamaduo_gui.core.errors import LlamaDuoError, UserError
 from llamaduo_gui.core.secrets import ENVIRONMENT_VARIABLES, SecretStore
 
@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_project_commands(commands, shared)
     _add_stage_commands(commands, shared)
     _add_result_commands(commands, shared)
+    console_data.add_data_commands(commands, shared)
     return parser
 
 
@@ -67,16 +68,23 @@ def _add_project_commands(
     parser = add("demo", "the whole loop on the built-in offline demo", _demo)
     parser.add_argument("--project", type=Path, metavar="DIR", help="folder of the demo project")
     parser.add_argument("--no-gui", action="store_true", help="run without a window")
-    parser = add("new", "make a project from coverage files", _new)
+    parser = add("new", "make a project from coverage data", console_data.new)
     parser.add_argument("project", type=Path, metavar="DIR")
-    parser.add_argument("--coverage", type=Path, nargs="+", required=True, metavar="FILE")
+    parser.add_argument(
+        "--coverage",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="files in any known format, or hub:ID@REVISION#SPLIT",
+    )
+    console_data.add_reading_arguments(parser)
     parser.add_argument("--config", type=Path, metavar="pipeline.yaml")
     parser.add_argument("--seed", type=int, help="seed of the splits and of everything after")
     parser.add_argument(
         "--on-error",
         choices=("keep", "refuse"),
         default="refuse",
-        help="broken lines: keep the rest, or refuse the whole file (default)",
+        help="broken rows: keep the rest, or refuse the whole file (default)",
     )
     parser = add("run", "the loop; takes up where it stopped", _run)
     parser.add_argument("project", type=Path, metavar="DIR")
@@ -185,25 +193,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         folder = project.folder
     console.say(f"The demo project is in {folder}")
     return console.run_job("pipeline", folder, {}, as_json=arguments.json)
-
-
-def _new(arguments: argparse.Namespace) -> int:
-    from llamaduo_gui.pipeline.create import create_project
-
-    created = create_project(
-        arguments.project,
-        arguments.coverage,
-        config_path=arguments.config,
-        seed=arguments.seed,
-        on_error=arguments.on_error,
-    )
-    for line in created.warnings:
-        console.say(line)
-    if arguments.json:
-        console.print_json(created.to_dict())
-    else:
-        console.say(created.sentence)
-    return console.EXIT_OK
 
 
 def _run(arguments: argparse.Namespace) -> int:
