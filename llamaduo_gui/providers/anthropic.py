@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -62,14 +61,13 @@ class AnthropicChat:
     async def complete(self, request: ChatRequest) -> Reply:
         """Ask for one reply with one HTTP request; see `Provider.complete`."""
         parameters = self._parameters(request)
-        started = time.perf_counter()
         answer = await self._connection.post(
             MESSAGES,
             parameters,
             headers=version_headers(parameters),
             adapt=partial(self._style.adapt, sent=parameters),
         )
-        reply = self._read(answer, time.perf_counter() - started)
+        reply = self._read(answer)
         self._has_answered = True
         return reply
 
@@ -155,11 +153,11 @@ class AnthropicChat:
             )
         return parameters
 
-    def _read(self, answer: Answer, latency_s: float) -> Reply:
+    def _read(self, answer: Answer) -> Reply:
         body = self._object(answer)
         if body.get("type") == "error":
             raise from_body(self._endpoint, body)
-        reply = read_message(body, latency_s)
+        reply = read_message(body, answer.latency_s)
         if reply is None:
             raise self._endpoint.unreadable("it has no content")
         return replace(reply, limits=read_limits(answer.headers))

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from llamaduo_gui.core.errors import (
     FatalProviderError,
@@ -65,7 +66,9 @@ class MessageBatches:
             FatalProviderError: there is no such model, it left service, or it takes no batches.
         """
         model = self._endpoint.model
-        answer = await self._connection.get(f"/v1/models/{model}", missing=no_model(self._endpoint))
+        answer = await self._connection.get(
+            f"/v1/models/{quote(model, safe='')}", missing=no_model(self._endpoint)
+        )
         entry = self._object(answer.text)
         if entry.get("lifecycle") == "retired":
             raise self._endpoint.left_service(200)

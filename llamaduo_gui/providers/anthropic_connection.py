@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -25,10 +26,14 @@ Adapt = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A success: its body as text, and its headers by their names in lower case."""
+    """A success: its body as text, its headers by their names in lower case, and how long it took.
+
+    Loading the SDK, a second with the first request, does not count.
+    """
 
     text: str
     headers: Mapping[str, str]
+    latency_s: float
 
 
 class Connection:
@@ -133,6 +138,7 @@ class Connection:
         missing: ProviderError | None = None,
     ) -> Answer:
         client = self._client()
+        started = time.perf_counter()
         try:
             # The SDK's own timeout starts anew with every byte that comes.
             async with asyncio.timeout(limit_s):
@@ -140,7 +146,7 @@ class Connection:
         except _faults() as error:
             raise self._explain(error, limit_s, adapt, missing) from None
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.text, headers)
+        return Answer(response.text, headers, time.perf_counter() - started)
 
     def _explain(
         self,

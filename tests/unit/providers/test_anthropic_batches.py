@@ -246,6 +246,7 @@ def test_a_batch_of_somebody_else_is_rejected_in_one_sentence(server: FakeAnthro
     [
         ({"retired": ("claude-fake",), "models": ("x",)}, "has left service"),
         ({"models": ("x",)}, "is not offered"),
+        ({"models": ("claude-fake?limit=1",)}, "is not offered"),
         ({"takes_batches": False}, "does not answer in batches; set `mode: live`"),
     ],
 )
@@ -363,6 +364,8 @@ def test_a_batch_that_was_never_handed_in_is_not_found(server: FakeAnthropic) ->
 
 
 def test_a_batch_is_found_by_another_process_once_it_has_results(server: FakeAnthropic) -> None:
+    never_handed_in = make_label(3)
+
     async def lose(provider: Any) -> None:
         server.settings.batches.lost_answers = 1
         with pytest.raises(TransientProviderError):
@@ -371,7 +374,7 @@ def test_a_batch_is_found_by_another_process_once_it_has_results(server: FakeAnt
         await ended(provider, "msgbatch_0001")
 
     async def find(provider: Any) -> list[str | None]:
-        return [await provider.find_batch(name) for name in (LABEL, "another", "third")]
+        return [await provider.find_batch(name) for name in (LABEL, "another", never_handed_in)]
 
     with_provider(server, lose)
     assert with_provider(server, find) == ["msgbatch_0001", "msgbatch_0002", None]
