@@ -112,7 +112,6 @@ class RequestBook(Generic[Tag]):
     def put_back(self, keys: set[str]) -> None:
         """Have those of `keys` that somebody waits for handed in again."""
         for work in [work for key, work in self._active.items() if key in keys]:
-            self._link.release(work.key)
             self.pending.append(work)
             self.stats.retried += 1
 

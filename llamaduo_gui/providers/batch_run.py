@@ -108,7 +108,8 @@ class BatchRun(Generic[Tag]):
             if not row.is_open:
                 return False
             self._open[batch_id] = OpenBatch.of(row, self._link.pace)
-            self._link.log(f"A batch of {row.total} requests is under way already; waiting for it.")
+            text = self._open[batch_id].text
+            self._link.log(f"A {text} is under way already; waiting for it.")
         return True
 
     def _may_hand_in(self) -> bool:
@@ -144,7 +145,7 @@ class BatchRun(Generic[Tag]):
         finally:
             self._handed_in.set()
         self._link.batches.set_remote(batch.id, batch.remote_id)
-        self._link.log(f"Handed in a batch of {batch.total} requests, at half the price.")
+        self._link.log(f"Handed in a {batch.text}, at half the price.")
         return True
 
     def _within_budget(self, works: list[Work[Tag]]) -> list[Work[Tag]]:
@@ -193,7 +194,7 @@ class BatchRun(Generic[Tag]):
             await self._fetch(batch, remote_id)
             if status.state == "cancelled" and batch.id not in self._recalled:
                 raise FatalProviderError(
-                    f"The batch of {batch.total} requests to {self._link.service.name} was "
+                    f"The {batch.text} to {self._link.service.name} was "
                     "cancelled there; what was answered is kept. Resume to hand in the rest again."
                 )
 
@@ -252,13 +253,13 @@ class BatchRun(Generic[Tag]):
         self._link.batches.finish(batch.id, batch.total - len(left))
         self._book.put_back(left)
         self._turned_down = 0
-        again = f"; {len(left)} were not answered" if left else ""
-        self._link.log(f"A batch of {batch.total} requests has ended{again}.")
+        again = f", {len(left)} of them without an answer" if left else ""
+        self._link.log(f"A {batch.text} has ended{again}.")
 
     def _turn_down(self, batch: OpenBatch, problem: str) -> None:
         """A batch failed as a whole: its requests go into the next ones, half as many in each."""
         name = self._link.service.name
-        text = f"{name} turned down a batch of {batch.total} requests: {problem}"
+        text = f"{name} turned down a {batch.text}: {problem}"
         keys = self._fail(batch, problem)
         self._turned_down += 1
         if self._turned_down >= HOPELESS_BATCHES:
@@ -287,7 +288,7 @@ class BatchRun(Generic[Tag]):
         del self._open[batch.id]
         self._book.put_back(keys)
         self._link.log(
-            f"A batch of {batch.total} requests cannot be found ({problem}); {len(keys)} requests "
+            f"A {batch.text} cannot be found ({problem}); {len(keys)} requests "
             "count as lost and are handed in again.",
             level="warning",
         )
@@ -295,11 +296,5 @@ class BatchRun(Generic[Tag]):
 
 def _farewell(batch: OpenBatch) -> str:
     if batch.remote_id is None:
-        return (
-            f"A batch of {batch.total} requests may have been handed in; it is looked for when "
-            "you resume."
-        )
-    return (
-        f"The batch of {batch.total} requests goes on at the service; its results are fetched "
-        "when you resume."
-    )
+        return f"A {batch.text} may have been handed in; it is looked for when you resume."
+    return f"The {batch.text} goes on at the service; its results are fetched when you resume."

@@ -44,6 +44,11 @@ class OpenBatch:
             due_at=time.monotonic() + delay_s,
         )
 
+    @property
+    def text(self) -> str:
+        """What it is called in the log."""
+        return f"batch of {self.total} {'request' if self.total == 1 else 'requests'}"
+
     def postpone(self, pace: BatchPace) -> None:
         """Ask again after the present interval, and then less often."""
         self.due_at = time.monotonic() + self.interval_s

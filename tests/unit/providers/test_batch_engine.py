@@ -289,6 +289,24 @@ def test_a_submission_whose_answer_is_lost_is_found_and_not_made_twice(project: 
     assert (asker.remote.calls["submit"], asker.remote.calls["find"]) == (1, 1)
 
 
+def test_a_service_that_vanishes_while_a_batch_is_handed_in_is_asked_for_it_later(
+    project: Project,
+) -> None:
+    gone: list[ProviderError | None] = [UnreachableError("Not there; check the network.")] * 999
+    lost: list[ProviderError] = [TransientProviderError("The connection broke.")]
+    remote = ScriptedBatches(lost_answers=lost, faults={"find": gone})
+    asker = Asker(project, remote)
+    with pytest.raises(FatalProviderError, match="check the network"):
+        asker.ask(3)
+    assert asker.states() == ["noted"]
+    assert "it is looked for when you resume" in asker.log()
+    remote.faults.clear()
+    stats = asker.ask(3)
+    asker.assert_all_right(3)
+    asker.assert_paid_once(3)
+    assert (stats.lost, stats.sent) == (0, 0)
+
+
 def test_results_that_break_off_are_read_again_without_counting_twice(project: Project) -> None:
     class Breaking(ScriptedBatches):
         async def batch_results(
@@ -557,8 +575,7 @@ def test_a_request_that_died_live_counts_as_lost_and_goes_into_the_batch(project
 
 def test_a_batch_is_as_large_as_the_budget_and_the_next_call_is_not_sent(project: Project) -> None:
     def short(request: ChatRequest) -> Outcome:
-        text = f"echo {request.messages[-1].content}"
-        return Reply(text, prompt_tokens=20, completion_tokens=50)
+        return Reply(echo_text(request), prompt_tokens=20, completion_tokens=50)
 
     asker = Asker(project, ScriptedBatches(short))
     most = asker.engine()._link.lost_usd(asker.request(0))
@@ -576,6 +593,31 @@ def test_a_batch_is_as_large_as_the_budget_and_the_next_call_is_not_sent(project
     again.ask(10)
     again.assert_all_right(10)
     again.assert_paid_once(10)
+
+
+def test_money_for_a_batch_found_again_is_set_aside_before_more_is_handed_in(
+    project: Project,
+) -> None:
+    ended: list[int] = []
+
+    class Watched(ScriptedBatches):
+        async def submit_batch(self, requests: Any, label: str) -> str:
+            ended.append(self.calls["results"])
+            return await super().submit_batch(requests, label)
+
+    asker = Asker(project, Watched(lambda request: Reply(echo_text(request), completion_tokens=1)))
+    most = asker.engine()._link.lost_usd(asker.request(0))
+    assert most is not None
+    hand_in_and_stop(asker, 4)
+    asker.context.budget = Budget(4.5 * most, lambda: project.replies.usage().cost_usd)
+    asker.ask(6)
+    asker.assert_all_right(6)
+    assert ended == [0, 1], "the second batch waited for the first"
+    assert asker.context.budget.reserved_usd == 0
+
+
+def echo_text(request: ChatRequest) -> str:
+    return f"echo {request.messages[-1].content}"
 
 
 def test_an_error_of_the_stage_ends_the_run_and_what_came_is_stored(project: Project) -> None:
@@ -614,6 +656,8 @@ def test_recalling_stops_the_runs_batches_and_keeps_what_was_answered(project: P
     asker.run_id = mine
     asyncio.run(asker.engine().recall())
     assert (remote.calls["cancel"], asker.states()) == (1, ["finished"])
+    asyncio.run(asker.engine().recall())
+    assert remote.calls["cancel"] == 1, "nothing is open any more"
     assert project.replies.usage(mine).failed == 1
     stats = asker.ask(5)
     asker.assert_all_right(5)
