@@ -58,7 +58,8 @@ class ConsoleReporter:
                 say(f"{time.strftime('%H:%M:%S')} {event.source:<8} {event.text}")
             elif isinstance(event, Finished) and not event.is_job:
                 self._close_line()
-                ending = event.status + (f": {event.error}" if event.error else "")
+                word = "stopped" if is_budget_stop(event.error) else event.status
+                ending = word + (f": {event.error}" if event.error else "")
                 say(f"{time.strftime('%H:%M:%S')} {self._title}: {ending}")
 
     def _show_progress(self, event: Progress) -> None:

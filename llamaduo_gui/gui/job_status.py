@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from llamaduo_gui.core.budget import is_budget_stop
 from llamaduo_gui.core.types import Stage
 from llamaduo_gui.gui.session import ProjectSession
 from llamaduo_gui.gui.widgets.job_bar import JobStatus
@@ -57,7 +58,7 @@ def describe_idle(session: ProjectSession) -> str:
     """How the last job of this session, or of an earlier one, ended."""
     result = session.last_result
     if result is not None and result.status != "succeeded":
-        return f"Last job {result.status}"
+        return "Budget reached" if is_budget_stop(result.error) else f"Last job {result.status}"
     finished = [run.finished_at for run in session.project.runs.all() if run.finished_at]
     if not finished:
         return "Nothing has run yet"

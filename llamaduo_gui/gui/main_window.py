@@ -25,6 +25,8 @@ from llamaduo_gui.gui.widgets.sidebar import NavItem, Sidebar
 from llamaduo_gui.gui.workspace import Workspace
 
 _BOTTOM_ORDER = 100
+# A stage tells of its judgements and responses, not of each reply that was paid for.
+_SUMMARISED = frozenset({"records", "replies", "runs", "judgements", "candidates"})
 
 
 class MainWindow(QMainWindow):
@@ -173,7 +175,7 @@ class MainWindow(QMainWindow):
 
     def _refresh_summary(self, tables: frozenset[str]) -> None:
         session = self.workspace.session
-        if session is None or not tables & {"records", "replies", "runs"}:
+        if session is None or not tables & _SUMMARISED:
             return
         project = session.project
 
@@ -184,8 +186,8 @@ class MainWindow(QMainWindow):
             config = project.config
             return (
                 f"{pairs:,} pairs · seed {config.seed}",
-                project.replies.usage().cost_usd,
-                (config.budget.usd),
+                project.costs.spent_usd(),
+                config.budget.usd,
             )
 
         def show(found: tuple[str, float, float | None]) -> None:

@@ -20,6 +20,8 @@ Basis = Literal["pilot", "calls", "lengths"]
 _BYTES_PER_TOKEN = Range(BYTES_PER_TOKEN_AT_LEAST, 4.0, 6.0)
 # Tokens of a judgement: two scores with a sentence each; a model that thinks first writes more.
 _JUDGEMENT_TOKENS = Range(40, 120, 500)
+# A batch is answered within a day, mostly within an hour.
+_BATCH_S = Range(0.0, 3600.0, 86400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class PartForecast:
             included.
         prompt_tokens, completion_tokens: read and written.
         cost_usd: None where the price is not known.
-        seconds: by the limits and the latency, as far as they are known; None otherwise.
+        seconds: by the limits and the latency, measured or judged by the tokens written.
         basis: a pilot, the calls made so far, or the lengths of the texts alone.
         basis_calls: how many calls that were.
     """
@@ -41,7 +43,7 @@ class PartForecast:
     prompt_tokens: Range
     completion_tokens: Range
     cost_usd: Range | None
-    seconds: Range | None
+    seconds: Range
     basis: Basis
     basis_calls: int = 0
 
@@ -69,7 +71,9 @@ def by_calls(service: ServiceConfig, calls: Range, made: Sequence[CallRow]) -> P
     prompts = total_of_calls(read, calls)
     replies = total_of_calls(written, calls, max([float(service.max_tokens), *written]))
     latencies = [call.latency_s for call in made if call.latency_s is not None]
-    latency_s = fmean(latencies) if latencies else None
+    latency_s = (
+        Range.exactly(fmean(latencies)) if latencies else _latency_s(Range.exactly(fmean(written)))
+    )
     return PartForecast(
         service.name,
         calls,
@@ -113,7 +117,7 @@ def by_lengths(
     priced = [value for value in each if value is not None]
     cost = calls * Range(*priced) if len(priced) == len(each) else None
     prompts, replies = calls * read, calls * written
-    seconds = _seconds(service, calls, prompts + replies, None)
+    seconds = _seconds(service, calls, prompts + replies, _latency_s(written))
     return PartForecast(service.name, calls, prompts, replies, cost, seconds, "lengths")
 
 
@@ -125,23 +129,24 @@ def _call_usd(
     return stored_usd if priced is None else priced
 
 
-def _seconds(
-    service: ServiceConfig, calls: Range, tokens: Range, latency_s: float | None
-) -> Range | None:
-    """Time by the limit that binds; a batch may take a day. None where nothing is known."""
+def _latency_s(written: Range) -> Range:
+    """Seconds to a reply of so many tokens, of which a service writes 25 to 150 a second."""
+    return Range(0.3 + written.low / 150, 0.6 + written.expected / 80, 1.5 + written.high / 25)
+
+
+def _seconds(service: ServiceConfig, calls: Range, tokens: Range, latency_s: Range) -> Range:
+    """Time by whichever binds: a limit, or the latency at the set concurrency."""
+    if service.provider == "offline":
+        return Range()
     if service.mode == "batch":
-        return Range(0.0, 3600.0, 86400.0) if calls.high else Range()
+        return _BATCH_S if calls.high else Range()
     ends: list[float] = []
-    for count, amount in zip(_ends(calls), _ends(tokens), strict=True):
-        bounds = []
+    for count, amount, wait_s in zip(_ends(calls), _ends(tokens), _ends(latency_s), strict=True):
+        bounds = [wait_s * count / service.concurrency]
         if service.max_rpm is not None:
             bounds.append(60.0 * count / service.max_rpm)
         if service.max_tpm is not None:
             bounds.append(60.0 * amount / service.max_tpm)
-        if latency_s is not None:
-            bounds.append(latency_s * count / service.concurrency)
-        if not bounds:
-            return None
         ends.append(max(bounds))
     return Range(*ends)
 

@@ -62,14 +62,14 @@ class StepForecast:
 
     @property
     def seconds(self) -> Range | None:
-        """Time on the services, which are asked at the same time; None where it is not known."""
-        known = [part.seconds for part in self.parts if part.seconds is not None]
-        if not known or len(known) < len(self.parts):
+        """Time on the services, which are asked at the same time; None for local work."""
+        if self.is_local:
             return None
+        times = [part.seconds for part in self.parts]
         return Range(
-            max(item.low for item in known),
-            max(item.expected for item in known),
-            max(item.high for item in known),
+            max(item.low for item in times),
+            max(item.expected for item in times),
+            max(item.high for item in times),
         )
 
 
@@ -217,9 +217,7 @@ class _Forecaster:
         """One service in one step; `reply_bytes` is None for judgements."""
         purpose = _PAID[step.stage]
         answered = self._answered.get((step.key, service.name), 0)
-        left = Range(
-            *(max(0.0, value - answered) for value in (wanted.low, wanted.expected, wanted.high))
-        )
+        left = wanted.less(answered)
         calls = self._calls_of(service, purpose)
         if len(calls) >= FEWEST_CALLS:
             again = self._asked_again(service, purpose)
@@ -235,12 +233,13 @@ class _Forecaster:
 
     def _asked_again(self, service: ServiceConfig, purpose: str) -> Range:
         """Calls that one wanted reply takes, by how many replies were unusable so far."""
+        if purpose != "judge":
+            return Range.exactly(1.0)
         rows = [
             row for row in self._costs if row.service == service.name and row.purpose == purpose
         ]
         share = share_interval(sum(row.asked_again for row in rows), sum(row.done for row in rows))
-        # Each unusable reply is asked again at most twice: the series ends there.
-        return Range(*(1 + value for value in (share.low, share.expected, share.high)))
+        return Range(1 + share.low, 1 + share.expected, 1 + share.high)
 
 
 def _requests_by_yield(project: Project, pairs: int) -> Range | None:

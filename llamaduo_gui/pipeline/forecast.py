@@ -32,6 +32,14 @@ class Range:
         """The product of two amounts, neither below 0."""
         return Range(self.low * other.low, self.expected * other.expected, self.high * other.high)
 
+    def less(self, amount: float) -> Range:
+        """What is left after `amount` of it, never below 0."""
+        return Range(
+            max(0.0, self.low - amount),
+            max(0.0, self.expected - amount),
+            max(0.0, self.high - amount),
+        )
+
     def to_dict(self) -> dict[str, float]:
         """As JSON values."""
         return {"low": self.low, "expected": self.expected, "high": self.high}

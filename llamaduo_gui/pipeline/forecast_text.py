@@ -50,16 +50,22 @@ def count_range(amount: Range) -> str:
 
 
 def time_range(amount: Range | None) -> str:
-    """`3\u20135 min`; a dash where nothing is known of the speed."""
+    """`3\u20135 min`, `40 s\u20133 min`; a dash where nothing is known of the speed."""
     if amount is None:
         return _DASH
     if amount.high < 1:
         return "under 1 s"
-    for unit, seconds in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if amount.high >= 2 * seconds or unit == "s":
-            low, high = f"{amount.low / seconds:.0f}", f"{amount.high / seconds:.0f}"
-            return f"{low} {unit}" if low == high else f"{low}{_DASH}{high} {unit}"
-    return _DASH
+    (low, low_unit), (high, unit) = _in_units(amount.low), _in_units(amount.high)
+    if (low, low_unit) == (high, unit):
+        return f"{high} {unit}"
+    return f"{low}{'' if low_unit == unit else f' {low_unit}'}{_DASH}{high} {unit}"
+
+
+def _in_units(seconds: float) -> tuple[str, str]:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.95 * size:
+            return f"{seconds / size:.0f}", unit
+    return f"{seconds:.0f}", "s"
 
 
 def basis_text(step: StepForecast) -> str:

@@ -85,9 +85,14 @@ def describe_price(service: ServiceConfig) -> str:
     more = ", more for long prompts" if price.is_tiered else ""
     dated = f", newest change {price.as_of.isoformat()}" if price.as_of else ""
     return (
-        f"{service.name}: ${price.input:g} for reading and ${price.output:g} for writing "
-        f"a million tokens{more} ({price.source}{dated})."
+        f"{service.name}: {_amount(price.input)} for reading and {_amount(price.output)} for "
+        f"writing a million tokens{more} ({price.source}{dated})."
     )
+
+
+def _amount(usd: float) -> str:
+    """`$2.50`, or as many decimals as there are."""
+    return f"${usd:.2f}" if round(usd, 2) == usd else f"${usd:g}"
 
 
 def cost_usd(

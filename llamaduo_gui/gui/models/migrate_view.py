@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llamaduo_gui.core.budget import is_budget_stop
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.types import Metric, ModelKind, Origin, RunStatus, Split, Stage
 from llamaduo_gui.gui.widgets.charts import LossPoint, RatioPoint
@@ -60,6 +61,7 @@ class MigrateView:
     running_round: int | None = None
     max_rounds: int = 0
     usage: Usage = field(default_factory=Usage)
+    spent_usd: float = 0.0
     budget_usd: float | None = None
     seconds: float = 0.0
     judgements: tuple[int, int] = (0, 0)
@@ -78,10 +80,16 @@ class MigrateView:
     total_steps: int = 0
     run_ids: dict[tuple[int, str], int] = field(default_factory=dict)
 
+    @property
+    def is_at_budget(self) -> bool:
+        """Whether the loop stands still because the next call would cross the budget."""
+        return self.last_status is not RunStatus.SUCCEEDED and is_budget_stop(self.last_error)
+
 
 def read_migrate(project: Project) -> MigrateView:
     """Read everything the page shows. Takes milliseconds, but not for the GUI thread."""
-    runs = project.runs.all()
+    # Runs that wait for their stage are a pilot's: nothing of the loop has happened in them.
+    runs = [run for run in project.runs.all() if run.attempts or run.status is not RunStatus.QUEUED]
     try:
         config = project.config
         config.require_services()
@@ -103,6 +111,7 @@ def read_migrate(project: Project) -> MigrateView:
         running_round=running.round if running else None,
         max_rounds=config.decision.max_rounds,
         usage=project.replies.usage(),
+        spent_usd=project.costs.spent_usd(),
         budget_usd=config.budget.usd,
         seconds=sum(run.elapsed_s for run in stages),
         judgements=project.judgements.totals(),
@@ -196,6 +205,8 @@ def _cell(number: int, stage: str, group: Sequence[RunRow]) -> StageCell:
         return StageCell(state, "Starting", done=shown.done, total=shown.total)
     if state is CellState.FAILED:
         return StageCell(state, "Failed", shown.error)
+    if is_budget_stop(shown.error):
+        return StageCell(state, "Budget reached", _count(shown))
     if state is CellState.STOPPED:
         return StageCell(state, shown.status.value.capitalize(), _count(shown))
     if state is CellState.WAIT:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QFormLayout, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
+from llamaduo_gui.core.budget import is_budget_stop
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.events import Log, MetricLogged, Progress, Started
 from llamaduo_gui.core.types import RunStatus, Stage
 from llamaduo_gui.gui.dialogs.confirm import ConfirmDialog
+from llamaduo_gui.gui.forecast_control import ForecastControl
 from llamaduo_gui.gui.models.migrate_view import (
     COLUMNS,
     MigrateView,
@@ -19,6 +21,7 @@ from llamaduo_gui.gui.models.migrate_view import (
     read_migrate,
 )
 from llamaduo_gui.gui.pages.base import PageInfo, WorkspacePage
+from llamaduo_gui.gui.panels.forecast_card import ForecastCard
 from llamaduo_gui.gui.session import ProjectSession
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button, combo_box
@@ -79,6 +82,7 @@ class MigratePage(WorkspacePage):
         self._build_plan()
         self._build_tiles()
         self._build_rounds()
+        self._build_forecast()
         self._build_charts()
         self._filler = QWidget()
         self.body.addWidget(self._filler, 1)
@@ -91,6 +95,7 @@ class MigratePage(WorkspacePage):
     def attach(self, session: ProjectSession | None) -> None:
         """Watch the jobs of another project."""
         self._view = MigrateView()
+        self._forecasts.attach(session)
         self._has_logs = False
         self._log.clear()
         if session is None:
@@ -108,6 +113,7 @@ class MigratePage(WorkspacePage):
             return
         project = self.session.project
         self.background.run("view", lambda: read_migrate(project), self._show, self._show_error)
+        self._forecasts.refresh()
 
     def main_action(self) -> None:
         """Start or resume the loop, or go to the results when it is complete."""
@@ -151,6 +157,13 @@ class MigratePage(WorkspacePage):
         self._timeline.cell_activated.connect(self._open_cell)
         self._rounds.body.addWidget(self._timeline)
         self.body.addWidget(self._rounds)
+
+    def _build_forecast(self) -> None:
+        self.forecast = ForecastCard()
+        self._forecasts = ForecastControl(self.forecast, self.background)
+        self._forecasts.said.connect(self._banner.show_message)
+        self._forecasts.budget_changed.connect(self._note_budget)
+        self.body.addWidget(self.forecast)
 
     def _build_charts(self) -> None:
         row = QHBoxLayout()
@@ -233,7 +246,7 @@ class MigratePage(WorkspacePage):
             )
         else:
             self._ratio.set_value("\u2014", "", "after the first decided round")
-        self._spent.set_value(*_spent_text(view.usage, view.budget_usd))
+        self._spent.set_value(*_spent_text(view.usage, view.spent_usd, view.budget_usd))
         judgements, unscored = view.judgements
         self._judged.set_value(
             format_count(judgements),
@@ -266,6 +279,7 @@ class MigratePage(WorkspacePage):
         self.start_button.setEnabled(not view.problem)
         self.start_button.setText("Resume" if view.has_started else "Start")
         self.results_button.setVisible(not is_working and view.is_complete)
+        self._forecasts.update_visibility(is_over=view.is_complete)
         if is_working:
             self._clock.start()
         else:
@@ -273,6 +287,8 @@ class MigratePage(WorkspacePage):
         self._show_pill(is_working=is_working, is_stopping=is_stopping, is_pausing=is_pausing)
         if view.problem and not is_working:
             self._banner.show_message("warn", view.problem, action="Settings...", closable=False)
+        elif view.is_at_budget and not is_working:
+            self._banner.show_message("warn", view.last_error, action="Raise the budget")
         elif view.last_error and not is_working:
             self._banner.show_message("bad", view.last_error, action="Resume")
 
@@ -288,6 +304,8 @@ class MigratePage(WorkspacePage):
             self.header.set_pill("ok", "Matched", "check")
         elif view.is_complete:
             self.header.set_pill("warn", "Not matched", "minus")
+        elif view.is_at_budget:
+            self.header.set_pill("warn", "Budget reached", "dollar")
         elif view.last_status is RunStatus.FAILED:
             self.header.set_pill("bad", "Failed", "x")
         elif view.last_status in (RunStatus.CANCELLED, RunStatus.INTERRUPTED):
@@ -328,7 +346,8 @@ class MigratePage(WorkspacePage):
             self._log.extend([LogLine(now, log.source, log.text, log.level) for log in batch])
 
     def _note_finished(self, result: JobResult) -> None:
-        if result.status in ("failed", "interrupted") and result.error:
+        is_bad = result.status in ("failed", "interrupted") and bool(result.error)
+        if is_bad and not is_budget_stop(result.error):
             self._banner.show_message("bad", result.error, action="Resume")
         self._note_stale()
 
@@ -340,6 +359,8 @@ class MigratePage(WorkspacePage):
     def _follow_banner(self) -> None:
         if self._view.problem:
             self._change_settings()
+        elif self._view.is_at_budget:
+            self.forecast.focus_budget()
         else:
             self.main_action()
 
@@ -365,6 +386,12 @@ class MigratePage(WorkspacePage):
             self.session.project.save_config(config)
             self._banner.clear()
             self._note_stale()
+
+    def _note_budget(self) -> None:
+        """The budget was changed: every view that shows it reads again."""
+        self._banner.clear()
+        if self.session is not None:
+            self.session.changed.emit(frozenset({"runs"}))
 
     def _pause_job(self) -> None:
         if self.session is not None:
@@ -404,10 +431,10 @@ def _rule_text(view: MigrateView) -> str:
     return f"Matched when the lower bound of student / teacher is at least {share}"
 
 
-def _spent_text(usage: Usage, budget_usd: float | None) -> tuple[str, str, str]:
-    if usage.cost_usd > 0 or budget_usd is not None:
+def _spent_text(usage: Usage, spent_usd: float, budget_usd: float | None) -> tuple[str, str, str]:
+    if spent_usd > 0 or budget_usd is not None:
         budget = f"of ${budget_usd:,.2f}" if budget_usd is not None else ""
-        return f"${usage.cost_usd:,.2f}", budget, f"{format_count(usage.requests)} requests"
+        return f"${spent_usd:,.2f}", budget, f"{format_count(usage.requests)} requests"
     tokens = usage.prompt_tokens + usage.completion_tokens
     lost = f", {usage.lost_in_flight} lost in flight" if usage.lost_in_flight else ""
     note = f"{format_count(tokens)} tokens{lost}, no price known" if tokens else f"no cost{lost}"
