@@ -57,7 +57,7 @@ def build_report(project: Project) -> dict[str, Any]:
         "application": {"name": "LlamaDuo GUI", "version": __version__},
         "project": {"name": project.name, "task": config.task, "seed": config.seed},
         "verdict": _verdict(models[shown], config, shown),
-        "caveats": caveats(config),
+        "caveats": caveats(config, project.records.accepted_contaminated()),
         "services": _services(config),
         "statistics": {**options, "confidence": CONFIDENCE, "clustered_by": "prompt"},
         "data": _data(project),

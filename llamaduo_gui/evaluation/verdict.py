@@ -149,8 +149,13 @@ def judge_match(
     return Verdict(is_matched, config.rule, claim, ground, metrics, tuple(evidence))
 
 
-def caveats(config: PipelineConfig) -> list[str]:
-    """What a reader has to know before believing the scores, one sentence each."""
+def caveats(config: PipelineConfig, contaminated: int = 0) -> list[str]:
+    """What a reader has to know before believing the scores, one sentence each.
+
+    Args:
+        config: the project's settings.
+        contaminated: training pairs too close to validation or test, accepted by hand.
+    """
     found = []
     if config.teacher and config.teacher.provider == "offline":
         found.append("The teacher is the built-in offline tutor: not an LLM.")
@@ -166,6 +171,12 @@ def caveats(config: PipelineConfig) -> list[str]:
             )
     if config.decision.split == "test":
         found.append("The loop decided on the test split, which inflates P-Match.")
+    if contaminated:
+        pairs = "1 synthetic pair" if contaminated == 1 else f"{contaminated:,} synthetic pairs"
+        found.append(
+            f"{pairs} too close to validation or test prompts may have been trained on: "
+            "accepted by hand against the decontamination, which makes scores too good."
+        )
     return list(dict.fromkeys(found))
 
 

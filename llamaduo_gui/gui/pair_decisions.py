@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtWidgets import QWidget
 
 from llamaduo_gui.core.types import RecordStatus
@@ -85,12 +85,15 @@ class PairDecisions(QObject):
             return
         title, text, action = check.question
         dialog = ConfirmDialog(
-            self._window, title, text, action, kind="danger", details=[check.detail]
+            self._window, title, text, action, kind="danger", details=[check.contaminated[0][2]]
         )
-        dialog.accepted.connect(lambda: self._write(decision))
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.accepted.connect(lambda: self._write(decision, check))
         dialog.open()
 
-    def _write(self, decision: _Decision, *, is_undo: bool = False) -> None:
+    def _write(
+        self, decision: _Decision, check: AcceptCheck | None = None, *, is_undo: bool = False
+    ) -> None:
         project = self._project
         if project is None:
             return
@@ -98,6 +101,8 @@ class PairDecisions(QObject):
         def write() -> tuple[int, ...]:
             rows = project.records.by_ids(decision.ids)
             changed = tuple(row.id for row in rows if row.status is decision.before)
+            for record_id, against, detail in check.contaminated if check else ():
+                project.records.note_contaminated(record_id, against, detail)
             project.records.set_status(changed, decision.after)
             return changed
 

@@ -249,6 +249,24 @@ class RecordQueries:
         with self._engine.begin() as connection:
             return connection.execute(query).rowcount
 
+    def note_contaminated(self, record_id: int, against: str, detail: str) -> None:
+        """Keep that a pair is too close to an evaluation prompt, whatever it was rejected for."""
+        query = (
+            update(records)
+            .where(records.c.id == record_id, records.c.origin == Origin.SYNTHETIC.value)
+            .values(
+                reject_reason=RejectReason.CONTAMINATED.value,
+                reject_detail=detail,
+                rejected_against=against,
+            )
+        )
+        with self._engine.begin() as connection:
+            connection.execute(query)
+
+    def accepted_contaminated(self) -> int:
+        """How many contaminated pairs a person accepted all the same."""
+        return self.yield_counts().get((RecordStatus.KEPT, RejectReason.CONTAMINATED), 0)
+
     def _fetch(self, condition: ColumnElement[bool]) -> list[RecordRow]:
         with self._engine.connect() as connection:
             found = connection.execute(select(records).where(condition).order_by(records.c.id))

@@ -19,6 +19,7 @@ from llamaduo_gui.core.types import (
     RejectReason,
     Split,
 )
+from llamaduo_gui.evaluation.report import build_report
 from llamaduo_gui.gui.dialogs.confirm import ConfirmDialog
 from llamaduo_gui.gui.dialogs.synthesis_limits import SynthesisLimitsDialog
 from llamaduo_gui.gui.main_window import MainWindow
@@ -369,6 +370,14 @@ def test_a_duplicate_that_is_contaminated_as_well_is_asked_about_too(
     assert copy.reject_reason is RejectReason.NEAR_DUPLICATE
     question = ask_to_accept(browsed, qtbot)
     assert question.accessibleName() == "Accept a contaminated pair?"
+    assert project_of(browsed).records.accepted_contaminated() == 0
+    qtbot.mouseClick(question.action_button, Qt.MouseButton.LeftButton)
+    settle(browsed, qtbot)
+    accepted = opened(browsed)
+    assert accepted.reject_reason is RejectReason.CONTAMINATED
+    assert accepted.rejected_against == test.prompt_id
+    assert project_of(browsed).records.accepted_contaminated() == 1
+    assert any("accepted by hand" in text for text in build_report(project_of(browsed))["caveats"])
 
 
 def test_limits_and_quotas_are_saved_with_the_project(

@@ -145,7 +145,11 @@ def _read_split(
         models=tuple(models),
         judges=tuple(judges_of(models)),
         prompts={key: one_line(text, beginning) for key, text in questions.items()},
-        headline=_open_headline(waiting, models, runs) if waiting else _headline(models, config),
+        headline=(
+            _open_headline(waiting, models, runs)
+            if waiting
+            else _headline(models, config, project.records.accepted_contaminated())
+        ),
         is_settled=not waiting,
     )
 
@@ -166,7 +170,7 @@ def _waiting(models: Sequence[JudgedModel], runs: Sequence[RunRow], split: Split
     return waiting
 
 
-def _headline(models: Sequence[JudgedModel], config: PipelineConfig) -> Headline:
+def _headline(models: Sequence[JudgedModel], config: PipelineConfig, contaminated: int) -> Headline:
     from llamaduo_gui.evaluation.results import describe_counts, final_model, final_verdict
     from llamaduo_gui.evaluation.verdict import caveats
 
@@ -181,7 +185,7 @@ def _headline(models: Sequence[JudgedModel], config: PipelineConfig) -> Headline
         claim=verdict.claim or verdict.ground,
         ground=f"{verdict.ground if verdict.claim else ''} {counts}".strip(),
         services=_services(config),
-        caveats=tuple(caveats(config)),
+        caveats=tuple(caveats(config, contaminated)),
     )
 
 

@@ -278,27 +278,26 @@ class AcceptCheck:
 
     Attributes:
         ids: row ids of all pairs.
-        contaminated: how many are.
-        splits: of the records they are too close to, "validation" or "test" or both.
-        detail: what the first of them has in common with one.
+        contaminated: row id of each that is, prompt_id of the record it is too close to, and what
+            they have in common.
+        splits: of those records, "validation" or "test" or both.
     """
 
     ids: tuple[int, ...]
-    contaminated: int = 0
+    contaminated: tuple[tuple[int, str, str], ...] = ()
     splits: str = ""
-    detail: str = ""
 
     @property
     def question(self) -> tuple[str, str, str]:
         """Title, text and button of the question to ask before accepting them."""
-        is_one = self.contaminated == 1
-        what = "a contaminated pair" if is_one else f"{self.contaminated:,} contaminated pairs"
+        is_one = len(self.contaminated) == 1
+        what = "a contaminated pair" if is_one else f"{len(self.contaminated):,} contaminated pairs"
         them = "it" if is_one else "them"
         text = (
             f"{'It is' if is_one else 'They are'} too close to the {self.splits} data: "
             f"a student trained on {them} has seen part of its own examination. Scores on "
-            f"{self.splits} will be too good, and the report will say that {what} "
-            f"{'was' if is_one else 'were'} accepted by hand."
+            f"{self.splits} will be too good, and the report will say that "
+            f"{'it was' if is_one else 'they were'} accepted by hand."
         )
         return f"Accept {what}?", text, "Accept all the same"
 
@@ -316,7 +315,8 @@ def check_accept(project: Project, ids: Sequence[int]) -> AcceptCheck:
     names = [item.against.split.value for item in found]
     return AcceptCheck(
         ids=tuple(row.id for row in rows),
-        contaminated=len(found),
+        contaminated=tuple(
+            (item.pair.id, item.against.record.prompt_id, item.detail) for item in found
+        ),
         splits=" and ".join(split.value for split in Split if split.value in names),
-        detail=found[0].detail if found else "",
     )

@@ -167,6 +167,13 @@ def test_the_report_says_who_judged_whom() -> None:
     assert "inflates P-Match" in caveats(on_test)[0]
 
 
+def test_contaminated_pairs_accepted_by_hand_are_a_caveat() -> None:
+    config = PipelineConfig()
+    assert caveats(config, 0) == []
+    assert "1 synthetic pair too close" in caveats(config, 1)[0]
+    assert "1,200 synthetic pairs too close" in caveats(config, 1200)[0]
+
+
 @pytest.mark.parametrize(
     ("estimate", "text"),
     [
