@@ -74,7 +74,7 @@ def test_faults_are_retried_and_nothing_is_asked_twice(
     assert_all_right(found, 100)
     assert stats.retried == stats.sent - 100 > 5
     assert set(server.delivered.values()) == {1}
-    assert project.replies.lost_count() == 0
+    assert project.replies.lost_count() == stats.lost, "spoilt replies may have been paid"
     again, found = ask_all(project, server, 100)
     assert_all_right(found, 100)
     assert (again.from_store, again.sent) == (100, 0)
