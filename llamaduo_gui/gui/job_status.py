@@ -19,6 +19,7 @@ STAGE_VERBS: dict[str, str] = {
     Stage.EXPORT: "Exporting",
     Stage.REPORT: "Writing the report",
     Stage.PIPELINE: "Working",
+    "pilot": "Trying calls",
 }
 
 MODEL_NAMES: dict[str, str] = {
@@ -37,7 +38,8 @@ def describe_job(session: ProjectSession) -> JobStatus:
     if run is None:
         return JobStatus("Starting", "loading the worker")
     verb = STAGE_VERBS.get(run.stage, run.stage)
-    parts = [f"Round {run.round}"] if run.round is not None else ["Baselines"]
+    place = "For the forecast" if run.stage == "pilot" else "Baselines"
+    parts = [f"Round {run.round}" if run.round is not None else place]
     if run.label:
         parts.append(MODEL_NAMES.get(run.label, run.label))
     if progress is None or progress.total <= 0:

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Literal
 
 from llamaduo_gui.core.config import ServiceConfig
+from llamaduo_gui.core.service_settings import with_own_limits
 from llamaduo_gui.core.types import TokenCounts
 from llamaduo_gui.pipeline.forecast import Range, total_of_calls
 from llamaduo_gui.providers.pricing import BYTES_PER_TOKEN_AT_LEAST, WRAPPING_TOKENS, cost_usd
@@ -136,6 +137,7 @@ def _latency_s(written: Range) -> Range:
 
 def _seconds(service: ServiceConfig, calls: Range, tokens: Range, latency_s: Range) -> Range:
     """Time by whichever binds: a limit, or the latency at the set concurrency."""
+    service = with_own_limits(service)
     if service.provider == "offline":
         return Range()
     if service.mode == "batch":

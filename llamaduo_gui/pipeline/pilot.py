@@ -11,6 +11,7 @@ from typing import Any
 
 from llamaduo_gui.core.budget import format_usd
 from llamaduo_gui.core.config import JudgeConfig, PipelineConfig, ServiceConfig
+from llamaduo_gui.core.events import Started
 from llamaduo_gui.core.job import JobContext, ProgressMeter
 from llamaduo_gui.core.seeds import derive_seed
 from llamaduo_gui.core.types import ModelKind, Record, RunStatus, Split, Stage, TokenCounts
@@ -107,6 +108,7 @@ def run_pilot(
     before = project.costs.spent_usd()
     parts = plan_pilot(project, config)
     calls = sum(part.count for part in parts)
+    context.emit(Started(0, "pilot"))
     context.log("pilot", describe_pilot(parts))
     _Pilot(project, context, config, ProgressMeter(context, 0, calls, "calls")).run(parts)
     spent = project.costs.spent_usd() - before

@@ -90,9 +90,9 @@ def test_judges_runs_and_rounds_can_be_told_apart_and_summed(project: Project) -
     by_round = total_by(rows, lambda row: row.round)
     assert {name: total.requests for name, total in by_round.items()} == {None: 1, 0: 2, 1: 2}
     assert CostTotal.of(rows).cost_usd == project.costs.spent_usd() == 6.5
-    run = project.runs.by_key("judge:r1")
-    assert run is not None
-    assert [row.round for row in project.costs.rows(run.id)] == [1, 1]
+    second = project.runs.by_key("judge:r1")
+    assert second is not None
+    assert [row.round for row in project.costs.rows(second.id)] == [1, 1]
 
 
 def test_calls_for_forecasts_are_the_answered_ones_of_a_service_newest_first(
@@ -114,3 +114,40 @@ def test_calls_for_forecasts_are_the_answered_ones_of_a_service_newest_first(
     assert len(project.costs.calls("openai", "m", "judge", limit=1)) == 1
     assert project.costs.calls("openai", "m", "answer") == []
     assert project.costs.answered() == {("judge:a", "openai:m"): 1, ("judge:b", "openai:m"): 1}
+
+
+def test_losses_and_batches_are_counted_with_what_they_may_have_cost(project: Project) -> None:
+    run = project.runs.find_or_create("judge:a", Stage.JUDGE)
+
+    def begin_again() -> None:
+        project.replies.begin(
+            "k",
+            run_id=run.id,
+            provider="openai",
+            model="m",
+            purpose="judge",
+            request={"messages": []},
+            lost_usd=0.25,
+        )
+
+    begin_again()
+    begin_again()
+    assert project.costs.spent_usd() == 0.25
+    _complete(project, "k", 0.125)
+    project.batches.note(
+        "label",
+        run_id=run.id,
+        provider="openai",
+        base_url="",
+        model="m",
+        requests=[("in batch", "judge", {"messages": []})],
+    )
+    (row,) = project.costs.rows()
+    assert (row.lost, row.lost_usd, row.cost_usd) == (1, 0.25, 0.125)
+    assert row.spent_usd == project.costs.spent_usd() == 0.375
+    assert (row.under_way, row.batched) == (1, 1)
+    _complete(project, "in batch", 0.5)
+    (row,) = project.costs.rows()
+    assert (row.done, row.under_way, row.batched) == (2, 0, 1)
+    calls = project.costs.calls("openai", "m", "judge")
+    assert [call.latency_s for call in calls] == [None, 0.1], "a batch's wait is no latency"
