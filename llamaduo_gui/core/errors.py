@@ -44,7 +44,17 @@ class RequestRejectedError(ProviderError):
 
 
 class TransientProviderError(ProviderError):
-    """The request may succeed when it is sent again (rate limit, overload, lost connection)."""
+    """The request may succeed when it is sent again (rate limit, overload, lost connection).
+
+    Attributes:
+        may_be_paid: it was sent, and its reply never came or is spoilt; the service may charge.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, may_be_paid: bool = False
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.may_be_paid = may_be_paid
 
 
 class JobCancelledError(LlamaDuoError):

@@ -16,7 +16,12 @@ from llamaduo_gui.core.errors import (
     RequestRejectedError,
     TransientProviderError,
 )
-from llamaduo_gui.providers.base import ChatRequest, RateLimitedError, Reply, UnreachableError
+from llamaduo_gui.providers.base import (
+    ChatRequest,
+    RateLimitedError,
+    Reply,
+    UnreachableError,
+)
 from llamaduo_gui.providers.budget import reserve_call
 from llamaduo_gui.providers.faults import MAX_FAULTS, FaultPolicy, backoff_s
 from llamaduo_gui.providers.ledger import EngineStats, StoredReply
@@ -187,8 +192,7 @@ class Dispatch(Generic[Tag]):
     async def _accept(self, work: _Work[Tag], reply: Reply) -> None:
         reply = self._link.priced(work.request, reply)
         await self._writer.store(completion(work.key, reply, work.attempts))
-        if self._link.budget is not None:
-            self._link.budget.settle(work.key, reply.cost_usd)
+        self._settle_money(work.key, reply.cost_usd)
         self._policy.answered()
         tokens = reply.prompt_tokens + reply.completion_tokens
         self._link.limiter.settle(work.estimated_tokens, tokens)
@@ -209,6 +213,8 @@ class Dispatch(Generic[Tag]):
         )
 
     def _try_again(self, work: _Work[Tag], error: TransientProviderError) -> None:
+        if error.may_be_paid:
+            self._lose(work)
         work.faults += 1
         if work.faults >= MAX_FAULTS:
             self._give_up(work, error)
@@ -216,6 +222,14 @@ class Dispatch(Generic[Tag]):
             return
         asked_s = error.retry_after_s
         self._put_back(work, backoff_s(work.faults) if asked_s is None else asked_s)
+
+    def _lose(self, work: _Work[Tag]) -> None:
+        """Count a request whose reply never came: it may have been paid."""
+        usd = self._link.lost_usd(work.request)
+        self._link.replies.lose({work.key: usd})
+        self._settle_money(work.key, usd)
+        self._stats.lost += 1
+        self._stats.lost_usd += usd or 0.0
 
     def _wait_for_limit(self, work: _Work[Tag], error: RateLimitedError) -> None:
         limiter = self._link.limiter
@@ -303,11 +317,14 @@ class Dispatch(Generic[Tag]):
         losses = {work.key: self._link.lost_usd(work.request) for work in dropped.values()}
         self._link.replies.lose(losses)
         for key, usd in losses.items():
-            if self._link.budget is not None:
-                self._link.budget.settle(key, usd)
+            self._settle_money(key, usd)
             self._stats.lost_usd += usd or 0.0
         self._stats.abandoned = len(dropped)
         self._link.log(f"{len(dropped)} requests were stopped under way; they count as lost.")
+
+    def _settle_money(self, key: str, usd: float | None) -> None:
+        if self._link.budget is not None:
+            self._link.budget.settle(key, usd)
 
     def _release_money(self, work: _Work[Tag]) -> None:
         if self._link.budget is not None:

@@ -204,7 +204,8 @@ class Endpoint:
         """No answer within the time allowed."""
         return TransientProviderError(
             f"{self.name} did not answer within {timeout_s:g} s; if that is usual for it, "
-            "raise timeout_s."
+            "raise timeout_s.",
+            may_be_paid=True,
         )
 
     def adapting(self) -> ProviderError:
@@ -226,13 +227,15 @@ class Endpoint:
                 "running, the network, and base_url."
             )
         return TransientProviderError(
-            f"The connection to {self.name} broke before its reply was complete; try again later."
+            f"The connection to {self.name} broke before its reply was complete; try again later.",
+            may_be_paid=True,
         )
 
     def unreadable(self, what: str) -> ProviderError:
         """A success whose body is not what it should be; `what` is a clause."""
         return TransientProviderError(
-            f"{self.name} sent a reply that cannot be read: {what}; check the server's log."
+            f"{self.name} sent a reply that cannot be read: {what}; check the server's log.",
+            may_be_paid=True,
         )
 
     def web_page(self) -> ProviderError:

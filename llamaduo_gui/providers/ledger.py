@@ -144,7 +144,8 @@ class EngineStats:
         done: replies received now; `from_store` those that were there already.
         failed: requests given up.
         retried: requests sent again after a passing fault, `rate_limited` of them after a 429.
-        lost: requests that an earlier process had under way when it died, asked again now.
+        lost: requests whose reply never came, asked again now: an earlier process had them under
+            way when it died, or the line broke, or the service took too long.
         abandoned: requests under way when the job was stopped; they may have been paid.
         lost_usd: what the lost and the abandoned may have cost at most, as far as prices are known.
     """

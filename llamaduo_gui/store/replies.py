@@ -138,7 +138,7 @@ class ReplyQueries:
             )
 
     def lose(self, lost_usd: Mapping[str, float | None]) -> None:
-        """Count requests under way that were dropped: each may have been paid.
+        """Count requests whose reply never came: each may have been paid.
 
         Args:
             lost_usd: what each may have cost, by request key; None where no price is known.
@@ -152,7 +152,7 @@ class ReplyQueries:
                         state="failed",
                         losses=replies.c.losses + 1,
                         lost_usd=_with_lost(usd),
-                        error="stopped before the reply came; it may have been paid",
+                        error="its reply never came; it may have been paid",
                     )
                 )
 

@@ -197,6 +197,21 @@ def test_what_a_dead_process_had_under_way_is_counted_with_its_cost(
     assert project.replies.usage().lost_in_flight == 2
 
 
+def test_a_reply_that_broke_on_the_way_is_a_loss_and_is_asked_for_again(
+    project: Project, server: FakeOpenAI
+) -> None:
+    server.settings.script = ["truncated"]
+    asker = with_budget(project, server, 50.0)
+    stats = asker.ask(3)
+    asker.assert_all_right(3)
+    assert (stats.lost, stats.retried, project.replies.lost_count()) == (1, 1, 1)
+    usage = project.replies.usage()
+    assert stats.lost_usd == usage.lost_usd > 0
+    assert asker.context.budget is not None
+    assert asker.context.budget.spent_usd == pytest.approx(usage.cost_usd + usage.lost_usd)
+    assert asker.context.budget.reserved_usd == 0
+
+
 def test_a_retry_is_no_loss(project: Project, server: FakeOpenAI) -> None:
     server.settings.script = ["server_error", "rate_limit"]
     server.settings.retry_after_s = 0.1
