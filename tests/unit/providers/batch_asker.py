@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,9 +43,18 @@ class Asker:
         self.remote = remote
         self.service = ServiceConfig(provider="anthropic", model="m", price=PRICE, max_tokens=100)
         self.events: list[Event] = []
-        self.context = JobContext(emit=self.events.append)
+        self.context = JobContext(emit=self.emit)
+        self.stops_at: str | None = None
+        self.stopped_at = 0.0
         self.replies: dict[int, StoredReply] = {}
         self.run_id = project.runs.find_or_create("run", Stage.JUDGE).id
+
+    def emit(self, event: Event) -> None:
+        """Keep an event; the user stops the job when the log says what `stops_at` does."""
+        self.events.append(event)
+        if isinstance(event, Log) and self.stops_at is not None and self.stops_at in event.text:
+            self.stopped_at = time.monotonic()
+            self.context.cancel_requested.set()
 
     def request(self, number: int) -> ChatRequest:
         turns = (Message("user", f"question {number}"),)
@@ -109,9 +119,10 @@ def fails(number: int, error: ProviderError | None, times: int = 1) -> Any:
 
 
 def hand_in_and_stop(asker: Asker, count: int) -> None:
-    asker.context.cancel_requested.set()
+    asker.stops_at = "Handed in"
     with pytest.raises(JobCancelledError):
         asker.ask(count, first_poll_s=60.0)
+    asker.stops_at = None
     asker.context.cancel_requested.clear()
 
 
