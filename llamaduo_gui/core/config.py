@@ -98,7 +98,8 @@ class SynthesisConfig(_Section):
 
     `strategy` chooses the seeds: all training records alike, those of the categories that score
     worst on validation, or those far from what exists. `category_quotas` is how many pairs each
-    named category gets at most in a round.
+    named category gets in a round: with so many it is asked for no more, though the last reply
+    may bring a few beyond.
     """
 
     pairs_per_round: Annotated[int, Field(ge=1)] = 2000

@@ -468,3 +468,5 @@ def test_nothing_is_cut_off_and_everything_has_a_name(
     assert clipped_texts(browsed) == []
     assert unnamed_focusables(browsed) == []
     assert browsed.pairs.table.horizontalScrollBar().maximum() == 0
+    assert browsed._scroll is not None
+    assert browsed._scroll.horizontalScrollBar().maximum() == 0

@@ -43,6 +43,14 @@ STANDARD_GROUPS = (
         ),
     ),
     KeyGroup(
+        "Synthesise",
+        (
+            ("A, R", "Accept, reject the selected pairs"),
+            ("Enter", "Reject a kept pair, accept a rejected one"),
+            ("U, Ctrl+Z", "Take the last decision back"),
+        ),
+    ),
+    KeyGroup(
         "Try",
         (
             ("Enter", "Send"),

@@ -419,7 +419,7 @@ class MigratePage(WorkspacePage):
         if stage in (Stage.JUDGE.value, Stage.DECIDE.value, Stage.INFER.value):
             self.workspace.page_requested.emit("results")
         elif stage == Stage.SYNTHESIZE.value:
-            self.workspace.page_requested.emit("data")
+            self.workspace.page_requested.emit("synthesise")
         else:
             self._log.setFocus(Qt.FocusReason.OtherFocusReason)
 

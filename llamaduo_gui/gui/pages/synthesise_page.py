@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _REFRESH_MS = 1000
 _FORECAST_MS = 300
 # A narrower page has its cards one below the other; a lower one scrolls.
-_WIDE = 820
+_WIDE = 1000
 _BROWSER_HEIGHT = 280
 
 

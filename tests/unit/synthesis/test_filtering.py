@@ -79,6 +79,58 @@ def test_pairs_of_earlier_rounds_count() -> None:
     assert reason(pair_filter, "what is the capital of peru?") is RejectReason.EXACT_DUPLICATE
 
 
+HISTORY = (
+    Message("system", "Be brief and kind, and never guess what a customer wants from us."),
+    Message("user", "My parcel with the blue lamp has not come yet, what shall I do about it?"),
+    Message("assistant", "I am sorry to hear it. Please give me the number of your order first."),
+)
+
+
+def make_talk(prompt: str, prompt_id: str, history: tuple[Message, ...] = HISTORY) -> Record:
+    turns = (*history, Message("user", prompt), Message("assistant", "answer"))
+    return Record(turns, "general", prompt_id)
+
+
+def talk_filter() -> tuple[PairFilter, SeedPair]:
+    seed = make_talk("It is 48213, and I ordered it on the first of May.", "talk")
+    test = make_talk("Sorry, I have lost the number, can you find it by my name?", "test-talk")
+    return PairFilter([seed], [test], SynthesisConfig()), SeedPair.of(seed)
+
+
+def test_other_endings_of_one_conversation_are_no_duplicates() -> None:
+    pair_filter, seed = talk_filter()
+    for number, prompt in enumerate(("I do not have it with me.", "Where do I find that number?")):
+        record = make_talk(prompt, f"new-{number}")
+        assert pair_filter.check(record, seed) is None
+        pair_filter.keep(record)
+
+
+def test_the_same_ending_twice_is_a_duplicate_and_in_another_conversation_it_is_not() -> None:
+    pair_filter, seed = talk_filter()
+    prompt = "Where on the letter do I find the number that you need from me?"
+    pair_filter.keep(make_talk(prompt, "kept"))
+    same = pair_filter.check(make_talk(prompt.upper(), "new"), seed)
+    near = pair_filter.check(make_talk(prompt.replace("me?", "us?"), "new"), seed)
+    assert same is not None
+    assert near is not None
+    assert (same.reason, same.against) == (RejectReason.EXACT_DUPLICATE, "kept")
+    assert (near.reason, near.against) == (RejectReason.NEAR_DUPLICATE, "kept")
+    other = (Message("user", "Hello!"), Message("assistant", "Hello, how can I help you?"))
+    assert pair_filter.check(make_talk(prompt, "new", other), seed) is None
+
+
+def test_an_ending_too_close_to_the_seeds_or_an_evaluation_ending_is_rejected() -> None:
+    pair_filter, seed = talk_filter()
+    close = make_talk("It is 50977, and I ordered it on the first of May.", "new")
+    found = pair_filter.check(close, seed)
+    assert found is not None
+    assert (found.reason, found.against) == (RejectReason.TOO_CLOSE_TO_SEED, "talk")
+    copied = make_talk("Sorry, I have lost the number, can you find it by my name?", "new")
+    found = pair_filter.check(copied, seed)
+    assert found is not None
+    assert (found.reason, found.against) == (RejectReason.CONTAMINATED, "test-talk")
+
+
 @pytest.mark.shared_data
 @pytest.mark.parametrize(("task", "least"), [("classification", 0.95), ("coding", 0.93)])
 def test_real_pairs_of_a_templated_task_are_mostly_kept(
