@@ -136,6 +136,13 @@ def _add_result_commands(
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.set_defaults(command=_chat)
+    text = "what the stages to come will cost, before it is spent"
+    parser = commands.add_parser("estimate", help=text, description=text, parents=[shared])
+    parser.add_argument("project", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--pilot", action="store_true", help="make about 20 real calls first; the loop uses them"
+    )
+    parser.set_defaults(command=_estimate)
     text = "write the evaluation report"
     parser = commands.add_parser("report", help=text, description=text, parents=[shared])
     parser.add_argument("project", type=Path, metavar="DIR")
@@ -217,6 +224,10 @@ def _chat(arguments: argparse.Namespace) -> int:
     from llamaduo_gui.console_chat import chat
 
     return chat(arguments)
+
+
+def _estimate(arguments: argparse.Namespace) -> int:
+    return console.estimate(arguments.project, is_pilot=arguments.pilot, as_json=arguments.json)
 
 
 def _report(arguments: argparse.Namespace) -> int:
