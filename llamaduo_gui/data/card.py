@@ -130,10 +130,11 @@ def _licence(facts: CardFacts) -> str:
     )
     if not facts.generators:
         return own
+    count = sum(facts.generators.values())
     return (
-        f"{own}\n\nThe synthetic pairs are output of {_listed(list(facts.generators))}. The terms "
-        "of that service say what its output may be used for, often that no competing model may "
-        "be trained on it: read them before you train on this data or share it."
+        f"{own}\n\n{count:,} records are output of {_listed(list(facts.generators))}. The terms of "
+        "that service say what its output may be used for, often that no competing model may be "
+        "trained on it: read them before you train on this data or share it."
     )
 
 

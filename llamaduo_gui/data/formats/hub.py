@@ -61,10 +61,10 @@ def _rows(text: str) -> Iterator[RawRow]:
     prepare_ml_libraries()
     # 0.7 s and its progress bars: only in the command line's and the worker's process.
     import datasets
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
     datasets.disable_progress_bars()
-    failures = (datasets.exceptions.DatasetsError, OSError, ValueError, HfHubHTTPError)
+    failures = (datasets.exceptions.DatasetsError, OSError, ValueError, HTTPError)
     try:
         rows = _choose_split(_load(datasets, name), name)
         for number, row in enumerate(rows, start=1):

@@ -38,7 +38,8 @@ class ExportDataDialog(QDialog):
         self.setWindowTitle("Export data")
         self.setAccessibleName("Export data")
         self.setModal(True)
-        self.resize(scaled(600), 0)
+        # Room for the message that comes at the end.
+        self.resize(scaled(600), scaled(420))
         self._project = str(project.folder)
         self._job: Job | None = None
         self.banner = MessageBanner()

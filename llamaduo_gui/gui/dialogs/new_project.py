@@ -98,11 +98,6 @@ class NewProjectDialog(QDialog):
         inner.setContentsMargins(SPACE.xl, 0, SPACE.xl, SPACE.m)
         inner.setSpacing(SPACE.s)
         inner.addWidget(Label("Coverage data: prompts with the answers you want", "heading"))
-        text = (
-            "JSON lines, JSON, CSV, TSV or Parquet, also packed with gzip: messages, prompt and "
-            "response columns, Alpaca, ShareGPT, OpenAI logs. The format is found by itself."
-        )
-        inner.addWidget(Label(text, "small", tone="text2", wrap=True))
         inner.addWidget(self.data, 1)
         return scroll_area(content, "Data of the project")
 

@@ -11,7 +11,7 @@ from PySide6.QtCore import Signal as QtSignal
 
 from llamaduo_gui.core.config import SplitConfig
 from llamaduo_gui.core.events import Event, Progress
-from llamaduo_gui.data.preview import Preview, PreviewRow
+from llamaduo_gui.data.preview import Preview, PreviewColumn, PreviewRow
 from llamaduo_gui.gui.models.text_lines import one_line
 from llamaduo_gui.gui.session import Job
 from llamaduo_gui.gui.theme.theme import color
@@ -133,40 +133,62 @@ class ImportModel(QObject):
 
 
 class PreviewTable(QAbstractTableModel):
-    """The first rows as they will be; a broken row says why in place of its prompt."""
+    """The first rows as they will be; or, where no layout is known, the columns to choose from."""
 
-    TITLES = ("Row", "Prompt", "Response", "Category")
+    ROW_TITLES = ("Row", "Prompt", "Response", "Category")
+    COLUMN_TITLES = ("", "Column", "For example", "Holds")
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._rows: Sequence[PreviewRow] = ()
+        self._titles: tuple[str, ...] = self.ROW_TITLES
+        self._cells: Sequence[tuple[str, ...]] = ()
+        self._broken: Sequence[bool] = ()
 
     def set_rows(self, rows: Sequence[PreviewRow]) -> None:
-        """Show other rows."""
+        """Show rows; a broken one says why in place of its prompt."""
+        cells = [tuple(_cell(row, place) for place in range(4)) for row in rows]
+        self._set(self.ROW_TITLES, cells, [bool(row.problem) for row in rows])
+
+    def set_columns(self, columns: Sequence[PreviewColumn]) -> None:
+        """Show columns with a value of each."""
+        cells = [("", column.name, column.sample, column.kind) for column in columns]
+        self._set(self.COLUMN_TITLES, cells, [False] * len(cells))
+
+    def _set(
+        self, titles: tuple[str, ...], cells: Sequence[tuple[str, ...]], broken: Sequence[bool]
+    ) -> None:
         self.beginResetModel()
-        self._rows = rows
+        self._titles, self._cells, self._broken = titles, cells, broken
         self.endResetModel()
 
+    def widest(self, place: int) -> list[str]:
+        """The title and every text of a column, for its width."""
+        return [self._titles[place], *(cells[place][:24] for cells in self._cells)]
+
     def rowCount(self, parent: _Index = QModelIndex()) -> int:  # noqa: B008
-        return 0 if parent.isValid() else len(self._rows)
+        return 0 if parent.isValid() else len(self._cells)
 
     def columnCount(self, parent: _Index = QModelIndex()) -> int:  # noqa: B008
-        return 0 if parent.isValid() else len(self.TITLES)
+        return 0 if parent.isValid() else len(self._titles)
 
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        if orientation is Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return self.TITLES[section]
+        if orientation is not Qt.Orientation.Horizontal:
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return self._titles[section]
+        if role == Qt.ItemDataRole.TextAlignmentRole and section == 0:
+            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return None
 
     def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        row = self._rows[index.row()]
+        text = self._cells[index.row()][index.column()]
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
-            return one_line(_cell(row, index.column()))
+            return one_line(text)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return _cell(row, index.column())[:1000]
-        if role == Qt.ItemDataRole.ForegroundRole and row.problem:
+            return text[:1000]
+        if role == Qt.ItemDataRole.ForegroundRole and self._broken[index.row()]:
             return color("bad")
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() == 0:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from PySide6.QtWidgets import (
     QFileDialog,
+    QFrame,
     QGridLayout,
     QHBoxLayout,
     QHeaderView,
@@ -23,7 +25,8 @@ from llamaduo_gui.gui.models.text_lines import one_line
 from llamaduo_gui.gui.theme.fonts import scaled
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button, check_box, combo_box
-from llamaduo_gui.gui.widgets.labels import Label
+from llamaduo_gui.gui.widgets.empty_state import EmptyState
+from llamaduo_gui.gui.widgets.labels import Label, restyle
 from llamaduo_gui.gui.widgets.message_banner import MessageBanner
 from llamaduo_gui.gui.widgets.progress import ProgressRow, ProgressState
 from llamaduo_gui.gui.widgets.segmented import SegmentedControl
@@ -52,11 +55,9 @@ class ImportPanel(QWidget):
 
     Signals:
         changed(): other sources, columns or news of them.
-        files_chosen(list[Path]): the user chose files.
     """
 
     changed = Signal()
-    files_chosen = Signal(list)
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +79,8 @@ class ImportPanel(QWidget):
         self.keep = check_box("Leave broken rows out and import the rest")
         self._splits = Label("", "strong", wrap=True)
         self._notes = Label("", "small", tone="text2", wrap=True)
+        self._rest = QWidget()
+        self.setAcceptDrops(True)
         self._build()
         self._connect()
         self._show_kind("files")
@@ -124,6 +127,24 @@ class ImportPanel(QWidget):
         name = source.removeprefix(_HUB).partition("@")[0].partition("#")[0]
         return Path(name).name.removesuffix(".gz").partition(".")[0] or "data"
 
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Take files."""
+        if event.mimeData().hasUrls():
+            restyle(self._drop, active=True)
+            event.acceptProposedAction()
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        """Stop showing that files would be taken."""
+        restyle(self._drop, active=False)
+        super().dragLeaveEvent(event)
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Choose the dropped files."""
+        restyle(self._drop, active=False)
+        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+        if files := [path for path in paths if path.is_file()]:
+            self.set_files(files)
+
     def _build(self) -> None:
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -141,7 +162,19 @@ class ImportPanel(QWidget):
             header.setSectionResizeMode(narrow, QHeaderView.ResizeMode.Interactive)
         self.table.setMinimumHeight(scaled(28) * _TABLE_ROWS)
         column.addWidget(self.table, 1)
-        self._rest = QWidget()
+        self._drop = QFrame()
+        self._drop.setProperty("surface", "drop")
+        drop_column = QVBoxLayout(self._drop)
+        drop_column.addWidget(
+            EmptyState(
+                "data",
+                "Drop files here",
+                "JSON lines, JSON, CSV, TSV or Parquet, also packed with gzip: messages, prompt "
+                "and response columns, Alpaca, ShareGPT, OpenAI logs. The format is found by "
+                "itself.",
+            )
+        )
+        column.addWidget(self._drop, 1)
         column.addWidget(self._rest, 1)
         column.addWidget(self.keep)
         column.addWidget(self._splits)
@@ -208,7 +241,6 @@ class ImportPanel(QWidget):
 
     def _take_files(self, names: list[str]) -> None:
         self.set_files([Path(name) for name in names])
-        self.files_chosen.emit(self.files)
 
     def _read_hub(self) -> None:
         name = self.hub_name.text().strip()
@@ -247,14 +279,18 @@ class ImportPanel(QWidget):
         if self.model.is_reading and found is None:
             self._progress.set_state(ProgressState(0, 0))
         has_rows = found is not None and bool(found.columns)
-        self._rest.setHidden(has_rows)
+        self._drop.setHidden(has_rows or self.model.is_reading)
+        self._rest.setHidden(has_rows or not self._drop.isHidden())
         for widget in (self._found, self._mapping, self.table):
             widget.setVisible(has_rows)
-        self.rows.set_rows(found.rows if found else ())
+        if found is not None and not found.mapping:
+            self.rows.set_columns(found.columns)
+        else:
+            self.rows.set_rows(found.rows if found else ())
         self._found.setText(_describe(found) if found else "")
         if found is not None:
             self._fill_boxes(found)
-            self._fit_columns(found)
+            self._fit_columns()
         self._show_problems(found)
         self._show_counts(found.counts if found else None)
         self.changed.emit()
@@ -273,12 +309,11 @@ class ImportPanel(QWidget):
             index = box.findData(self.model.mapping.get(part)) if is_own else 0
             box.setCurrentIndex(max(0, index))
 
-    def _fit_columns(self, found: Preview) -> None:
+    def _fit_columns(self) -> None:
         metrics = self.table.fontMetrics()
-        words = ["Category", *(row.category[:24] for row in found.rows)]
-        numbers = ["Row", *(str(row.number) for row in found.rows)]
-        for place, texts in ((0, numbers), (3, words)):
-            self.table.setColumnWidth(place, max(map(metrics.horizontalAdvance, texts)) + 28)
+        for place in (0, 3):
+            widest = max(map(metrics.horizontalAdvance, self.rows.widest(place)))
+            self.table.setColumnWidth(place, widest + 28)
 
     def _show_problems(self, found: Preview | None) -> None:
         text = self.model.error or (found.error if found else "")

@@ -21,9 +21,7 @@ def one_by_one(texts: list[str]) -> list[list[int]]:
 def at_once(texts: list[str]) -> list[list[int]]:
     batch = tokenise_batch(texts)
     bounds = batch.offsets.tolist()
-    return [
-        batch.hashes[start:end].tolist() for start, end in itertools.pairwise(bounds)
-    ]
+    return [batch.hashes[start:end].tolist() for start, end in itertools.pairwise(bounds)]
 
 
 @settings(max_examples=500)
