@@ -75,7 +75,8 @@ def describe_notes(notes: SplitNotes) -> list[str]:
             "record has; equal prompts are in one split."
         )
     if notes.groups:
-        kinds = "share a passage" + (" or are near-duplicates" if notes.near_duplicates else "")
+        near = f" or nearly all words ({notes.near_duplicates:,} near-duplicates)"
+        kinds = "share a passage" + (near if notes.near_duplicates else "")
         said.append(
             f"{notes.grouped:,} prompts {kinds}; each of the {notes.groups:,} "
             f"group{'s' if notes.groups != 1 else ''} is in one split."

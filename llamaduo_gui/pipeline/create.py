@@ -166,6 +166,7 @@ def _note_origin(project: Project, reader: RecordReader, created: Created) -> No
     project.set_setting("created_at", time.time())
     project.set_setting("read_problems", created.problems)
     project.set_setting("read_problem_count", created.problem_count)
+    project.set_setting("read_copies", created.copies)
     project.set_setting("split_notes", created.notes)
 
 

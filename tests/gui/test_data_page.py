@@ -257,6 +257,20 @@ def test_lines_left_out_at_reading_are_counted_and_the_first_are_shown(
     assert page._banner.detail().endswith("and 2 more.")
 
 
+def test_repetitions_and_prompts_that_share_a_passage_are_said(show: Show, tmp_path: Path) -> None:
+    project = make_data_project(tmp_path / "project")
+    assert show(project)._notes.isHidden()
+    with Project.open(project.folder) as again:
+        again.set_setting("read_copies", 2)
+        notes = {"prompts": 54, "repeats": 1, "groups": 3, "grouped": 9, "near_duplicates": 4}
+        again.set_setting("split_notes", notes)
+    text = show(Project.open(project.folder))._notes.text()
+
+    assert text.startswith("2 rows repeat others and were read once. 1 record has a prompt")
+    assert "9 prompts share a passage or nearly all words (4 near-duplicates)" in text
+    assert text.endswith("each of the 3 groups is in one split.")
+
+
 def test_what_all_prompts_begin_with_is_left_out_of_the_table(
     show: Show, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

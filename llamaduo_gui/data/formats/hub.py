@@ -61,17 +61,19 @@ def _rows(text: str) -> Iterator[RawRow]:
     prepare_ml_libraries()
     # 0.7 s and its progress bars: only in the command line's and the worker's process.
     import datasets
-    from huggingface_hub.errors import HFValidationError, HTTPError
+    from huggingface_hub import errors
 
     datasets.disable_progress_bars()
-    failures = (datasets.exceptions.DatasetsError, OSError, ValueError, HTTPError)
+    # The HTTP library's own root, which changed its package from one version to the next.
+    http_error: type[Exception] = getattr(errors, "HTTPError", OSError)
+    failures = (datasets.exceptions.DatasetsError, OSError, ValueError, http_error)
     try:
         rows = _choose_split(_load(datasets, name), name)
         for number, row in enumerate(rows, start=1):
             yield RawRow(number, row)
     except DataError:
         raise
-    except (*failures, HFValidationError) as error:
+    except failures as error:
         raise DataError(_explain(error, name)) from error
 
 

@@ -38,7 +38,7 @@ class DataView:
         rejects: rejected synthetic pairs by reason, most frequent first.
         problems: (file, line number, reason) of lines that were left out at reading, the first.
         problem_count: all of them.
-        split_notes: what was found out when the prompts were split, a sentence each.
+        split_notes: repetitions, and what was found out when the prompts were split.
         beginning: what the prompts begin with, left out in tables.
         categories: all in use, sorted.
         filter_text, filter_chips: the filters that were on when the project was last open.
@@ -108,7 +108,16 @@ def _split_notes(project: Project) -> tuple[str, ...]:
     from llamaduo_gui.data.splits import SplitNotes, describe_notes
 
     notes = project.get_setting("split_notes")
-    return tuple(describe_notes(SplitNotes(**notes))) if notes else ()
+    copies = int(project.get_setting("read_copies") or 0)
+    found = describe_notes(SplitNotes(**notes)) if notes else []
+    if copies:
+        repeat = (
+            "1 row repeats another and was"
+            if copies == 1
+            else f"{copies:,} rows repeat others and were"
+        )
+        found.insert(0, f"{repeat} read once.")
+    return tuple(found)
 
 
 def read_ids(

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,13 @@ from pyarrow import parquet
 from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.core.types import Message, Record
 from llamaduo_gui.data.formats.registry import containers, find_format, remotes, shapes
-from llamaduo_gui.data.reading import ReadOptions, convert_row, make_options, read_records
+from llamaduo_gui.data.reading import (
+    ReadOptions,
+    convert_row,
+    make_options,
+    open_source,
+    read_records,
+)
 from llamaduo_gui.data.rows import RowError
 
 PAIRS = [(f"What is {n}?", f"It is \u00e9 {n}.") for n in range(12)]
@@ -370,6 +377,30 @@ def test_values_longer_than_a_chunk_are_read_whole(tmp_path: Path) -> None:
     path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     found = conversations(path)
     assert [turns[1].content for turns in found] == [row["response"] for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet"])
+def test_a_large_file_is_read_a_piece_at_a_time(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "data"
+    rows = [{"prompt": f"{n} {'ab ' * 300}", "response": "word " * 200} for n in range(10_000)]
+    if kind == "parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path, use_dictionary=False)
+    elif kind == "csv":
+        path.write_text(table([list(rows[0]), *(list(row.values()) for row in rows)]))
+    else:
+        path.write_text(json.dumps(rows) if kind == "json" else lines(rows))
+    del rows
+    opened = open_source(path, ReadOptions())
+    tracemalloc.start()
+    before = pyarrow.total_allocated_bytes()
+    most = 0
+    for count, _ in enumerate(opened.rows(), start=1):
+        if count % 500 == 0:
+            most = max(most, pyarrow.total_allocated_bytes() - before)
+    peak = tracemalloc.get_traced_memory()[1] + most
+    tracemalloc.stop()
+    assert count == 10_000
+    assert peak < 7_000_000, "the file is 19 MB"
 
 
 def test_a_packed_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
