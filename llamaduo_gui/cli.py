@@ -142,6 +142,11 @@ def _add_result_commands(
     parser.add_argument(
         "--pilot", action="store_true", help="make about 20 real calls first; the loop uses them"
     )
+    parser.add_argument(
+        "--further-rounds",
+        action="store_true",
+        help="with --pilot: also try what comes only if a round does not match",
+    )
     parser.set_defaults(command=_estimate)
     text = "write the evaluation report"
     parser = commands.add_parser("report", help=text, description=text, parents=[shared])
@@ -227,7 +232,12 @@ def _chat(arguments: argparse.Namespace) -> int:
 
 
 def _estimate(arguments: argparse.Namespace) -> int:
-    return console.estimate(arguments.project, is_pilot=arguments.pilot, as_json=arguments.json)
+    return console.estimate(
+        arguments.project,
+        is_pilot=arguments.pilot,
+        has_further_rounds=arguments.further_rounds,
+        as_json=arguments.json,
+    )
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -111,13 +111,14 @@ def try_service(
     return EXIT_OK if report.ok else EXIT_FAILED
 
 
-def estimate(folder: Path, *, is_pilot: bool, as_json: bool) -> int:
+def estimate(folder: Path, *, is_pilot: bool, has_further_rounds: bool, as_json: bool) -> int:
     """Print what the stages to come will cost, after a pilot if wanted; returns the exit code."""
     from llamaduo_gui.pipeline.estimate import make_forecast
     from llamaduo_gui.pipeline.forecast_text import forecast_lines
 
     if is_pilot:
-        code = _run_pilot(folder, as_json=as_json)
+        options = {"has_further_rounds": has_further_rounds}
+        code = _run_pilot(folder, options, as_json=as_json)
         if code is not None:
             return code
     with Project.open(folder) as project:
@@ -130,17 +131,17 @@ def estimate(folder: Path, *, is_pilot: bool, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _run_pilot(folder: Path, *, as_json: bool) -> int | None:
+def _run_pilot(folder: Path, options: Mapping[str, bool], *, as_json: bool) -> int | None:
     """Say what a pilot may cost and make it; the exit code if nothing is left to print."""
     from llamaduo_gui.pipeline.pilot import describe_pilot, plan_pilot
 
     with Project.open(folder) as project:
         project.config.require_services()
-        parts = plan_pilot(project, project.config)
+        parts = plan_pilot(project, project.config, **options)
     say(describe_pilot(parts))
     if not parts:
         return None
-    code = run_job("pilot", folder, {}, as_json=as_json)
+    code = run_job("pilot", folder, options, as_json=as_json)
     return code if as_json or code else None
 
 

@@ -57,13 +57,22 @@ class PilotPart:
     most_usd: float | None
 
 
-def plan_pilot(project: Project, config: PipelineConfig) -> list[PilotPart]:
+def plan_pilot(
+    project: Project, config: PipelineConfig, *, has_further_rounds: bool = False
+) -> list[PilotPart]:
     """The calls a pilot would make now: those of steps whose requests are settled already.
 
     Synthesis that is driven by failures, for one, has no settled requests before a round was
     judged. A service that was called often enough for the same purpose is left out.
+
+    Args:
+        project: an open project.
+        config: its settings.
+        has_further_rounds: also try steps that come only if a round does not match; if it does,
+            their replies were paid for in vain.
     """
-    steps = [step for step, _ in open_steps(project, config)]
+    found = open_steps(project, config)
+    steps = [step for step, is_certain in found if is_certain or has_further_rounds]
     return list(_Planner(project, config, steps).parts())
 
 
@@ -88,9 +97,11 @@ def describe_pilot(parts: Sequence[PilotPart]) -> str:
 
 
 def run_pilot(
-    project: Project, context: JobContext, _options: Mapping[str, Any] | None = None
+    project: Project, context: JobContext, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Make the pilot's calls, then forecast with them.
+
+    `options` may have `has_further_rounds`, as of `plan_pilot`.
 
     Calls go out live, also those of a service whose stages use batches. The replies are stored
     under the steps they belong to, which find them there and pay nothing for them again.
@@ -106,7 +117,8 @@ def run_pilot(
     config.require_services()
     put_budget_in_force(project, context, config, PAID_STAGES)
     before = project.costs.spent_usd()
-    parts = plan_pilot(project, config)
+    is_wide = bool((options or {}).get("has_further_rounds"))
+    parts = plan_pilot(project, config, has_further_rounds=is_wide)
     calls = sum(part.count for part in parts)
     context.emit(Started(0, "pilot"))
     context.log("pilot", describe_pilot(parts))

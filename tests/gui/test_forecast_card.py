@@ -196,6 +196,7 @@ def test_calls_made_so_far_narrow_the_forecast(folder: Path) -> None:
     assert after.lines[0].basis == "a pilot of 20 calls"
     assert after.lines[0].cost != before.lines[0].cost
     assert "Answers of the teacher, validation: $" in after.lines[0].details
+    assert after.basis == "rough, until real calls are made", "judging is not tried yet"
 
 
 def test_runs_that_only_a_pilot_made_are_no_part_of_the_loop(folder: Path) -> None:

@@ -41,6 +41,7 @@ from tests.fakes.openai_server import FakeOpenAI, Settings
 
 PRICE = {"input": 1.0, "output": 10.0}
 KEY = "sk-marked-3f9c2b7d"
+FURTHER = {"has_further_rounds": True}
 RECORDS = {Split.TRAIN: 30, Split.VALIDATION: 15, Split.TEST: 5}
 
 
@@ -156,13 +157,17 @@ def test_a_pilots_replies_are_used_by_the_stages_and_the_cost_falls_in_its_range
     project: Project, server: FakeOpenAI
 ) -> None:
     events: list[Event] = []
-    parts = plan_pilot(project, project.config)
+    assert {part.step.stage for part in plan_pilot(project, project.config)} == {
+        Stage.INFER,
+        Stage.JUDGE,
+    }, "what may never come is not tried unasked"
+    parts = plan_pilot(project, project.config, has_further_rounds=True)
     assert [(part.step.stage, part.count) for part in parts] == [
         (Stage.INFER, 20),
         (Stage.JUDGE, 20),
         (Stage.SYNTHESIZE, 15),
     ]
-    result = run_pilot(project, job(events))
+    result = run_pilot(project, job(events), FURTHER)
     spent = project.costs.spent_usd()
     assert 0 < result["pilot"]["spent_usd"] == pytest.approx(spent)
     assert spent < result["pilot"]["most_usd"]
@@ -202,10 +207,10 @@ def test_a_pilots_replies_are_used_by_the_stages_and_the_cost_falls_in_its_range
 def test_a_second_pilot_asks_nothing_and_the_synthesis_uses_the_first(
     project: Project, server: FakeOpenAI
 ) -> None:
-    run_pilot(project, job())
+    run_pilot(project, job(), FURTHER)
     sent = server.delivered.total()
-    assert plan_pilot(project, project.config) == []
-    run_pilot(project, job())
+    assert plan_pilot(project, project.config, has_further_rounds=True) == []
+    run_pilot(project, job(), FURTHER)
     assert server.delivered.total() == sent
     run = Executor(project, job(), project.config, 1).run(
         Step("synthesize:r1", Stage.SYNTHESIZE, 1)
@@ -220,7 +225,8 @@ def test_synthesis_driven_by_failures_has_no_pilot_before_a_round_is_judged(
 ) -> None:
     config = settings(server.url, synthesis={"strategy": "failure_driven"})
     with make_project(tmp_path / "p", config) as project:
-        stages = [part.step.stage for part in plan_pilot(project, config)]
+        parts = plan_pilot(project, config, has_further_rounds=True)
+        stages = [part.step.stage for part in parts]
     assert Stage.SYNTHESIZE not in stages
 
 
@@ -249,7 +255,7 @@ def test_a_pilot_stops_before_the_budget_and_goes_on_when_it_is_raised(
         assert project.costs.spent_usd() <= 0.05
         assert make_forecast(project).is_over_budget
         project.save_config(settings(server.url, budget={"usd": 50}))
-        run_pilot(project, job())
+        run_pilot(project, job(), FURTHER)
         assert {row.purpose for row in project.costs.rows()} == {"answer", "judge", "synthesize"}
         assert server.delivered.total() == sum(row.done for row in project.costs.rows())
 
@@ -357,7 +363,7 @@ def test_the_command_forecasts_and_says_what_a_pilot_may_cost_before_it_is_made(
     assert "Answers of the teacher, validation" in plain.stderr
     assert "text lengths" in plain.stderr
     assert server.delivered.total() == 0
-    piloted = command("estimate", project.folder, "--pilot", "--json")
+    piloted = command("estimate", project.folder, "--pilot", "--further-rounds", "--json")
     assert piloted.returncode == 0, piloted.stderr
     assert "The pilot makes 55 calls to 2 services and may cost at most about $" in piloted.stderr
     document = json.loads(piloted.stdout)

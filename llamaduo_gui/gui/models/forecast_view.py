@@ -65,16 +65,17 @@ def read_forecast(project: Project) -> ForecastView:
     total, spent, *warnings = [*total_sentences(forecast), ""]
     costs = [part.cost_usd for step in paid for part in step.parts]
     is_free = all(cost is not None and cost.high == 0 for cost in costs)
-    is_rough = any(_basis(step) == "lengths" for step in paid)
+    rough = [step for step in paid if _basis(step) == "lengths"]
+    can_try = any(step.is_certain for step in rough)
     return ForecastView(
         lines=tuple(_lines(paid)),
-        basis="rough, until real calls are made" if is_rough else "95 % ranges",
+        basis=_basis_words(rough, can_try=can_try),
         total=total,
         spent=spent,
         notes=(*forecast.prices, LOCAL_NOTE),
         warning=" ".join(filter(None, warnings)),
         budget_usd=config.budget.usd,
-        can_pilot=is_rough and not is_free,
+        can_pilot=can_try and not is_free,
     )
 
 
@@ -133,6 +134,12 @@ def _line(title: str, steps: Sequence[StepForecast]) -> ForecastLine:
         basis=basis_text(weakest),
         details="; ".join(f"{step_title(step)}: {usd_range(step.cost_usd)}" for step in steps),
     )
+
+
+def _basis_words(rough: Sequence[StepForecast], *, can_try: bool) -> str:
+    if can_try:
+        return "rough, until real calls are made"
+    return "95 % ranges where calls were made" if rough else "95 % ranges"
 
 
 def _basis(step: StepForecast) -> str:
