@@ -15,7 +15,6 @@ from llamaduo_gui.providers.batch_link import BatchLink
 from llamaduo_gui.providers.batch_run import BatchRun
 from llamaduo_gui.providers.dispatch import OnReply, Requests, Tag
 from llamaduo_gui.providers.ledger import EngineStats, ReplyLedger, StoredReply
-from llamaduo_gui.providers.open_batch import OpenBatch
 
 PACE = BatchPace()
 
@@ -88,19 +87,9 @@ class BatchEngine:
             FatalProviderError, JobCancelledError: as `run`.
         """
         link = self._link
-        rows = link.batches.all(link.run_id) if link.run_id is not None else ()
-        service = (link.service.provider, link.service.base_url or "", link.service.model)
-        mine = tuple(
-            OpenBatch.of(row, link.pace)
-            for row in rows
-            if row.is_open and (row.provider, row.base_url, row.model) == service
-        )
-        if mine:
-            link.log(
-                f"{len(mine)} batches are still under way and are stopped; what was answered is "
-                "kept, the rest is asked live."
-            )
-            await BatchRun(link, (), _ignore, mine).run()
+        if link.open_batches():
+            link.log("What a batch has answered is kept; the rest is asked live.")
+            await BatchRun(link, (), _ignore).run()
 
 
 def _ignore(_tag: object, _outcome: StoredReply) -> None:

@@ -13,6 +13,7 @@ from llamaduo_gui.providers.batch_calls import BatchCalls, BatchPace
 from llamaduo_gui.providers.batch_ledger import BatchLedger
 from llamaduo_gui.providers.budget import hold_call, try_reserve_call
 from llamaduo_gui.providers.ledger import ReplyLedger
+from llamaduo_gui.providers.open_batch import OpenBatch
 from llamaduo_gui.providers.pricing import cost_usd, estimate_usd, reply_cost_usd
 
 
@@ -28,6 +29,16 @@ class BatchLink:
     context: JobContext
     pace: BatchPace
     calls: BatchCalls
+
+    def open_batches(self) -> list[OpenBatch]:
+        """Batches this run handed in to the service whose results are still to come."""
+        rows = self.batches.all(self.run_id) if self.run_id is not None else ()
+        service = (self.service.provider, self.service.base_url or "", self.service.model)
+        return [
+            OpenBatch.of(row, self.pace)
+            for row in rows
+            if row.is_open and (row.provider, row.base_url, row.model) == service
+        ]
 
     def note(self, label: str, requests: Iterable[tuple[str, ChatRequest]]) -> int:
         """Commit that a batch of `requests`, by key, is about to be handed in; its id."""

@@ -40,22 +40,15 @@ class BatchRun(Generic[Tag]):
     Args:
         link: service, database and calls.
         requests, on_reply: as in `RequestEngine.run`.
-        recalled: open batches to be stopped, of which only what is answered is fetched.
     """
 
-    def __init__(
-        self,
-        link: BatchLink,
-        requests: Requests[Tag],
-        on_reply: OnReply[Tag],
-        recalled: tuple[OpenBatch, ...] = (),
-    ) -> None:
+    def __init__(self, link: BatchLink, requests: Requests[Tag], on_reply: OnReply[Tag]) -> None:
         self._link = link
         self._source = RequestSource(requests)
         self._book = RequestBook(link, on_reply, self._adopt)
-        self._open = {batch.id: batch for batch in recalled}
-        self._recalled = frozenset(self._open)
-        self._to_cancel = set(self._open)
+        self._open: dict[int, OpenBatch] = {}
+        self._recalled: set[int] = set()
+        self._to_cancel: set[int] = set()
         self._size = max(1, link.provider.batch_limit)
         self._turned_down = 0
         self._is_careful = False
@@ -81,8 +74,12 @@ class BatchRun(Generic[Tag]):
                 self._link.log(_farewell(batch))
 
     async def _work(self) -> EngineStats:
+        has_recalled = False
         while True:
             await self._gather()
+            if not has_recalled and len(self._book.pending) < self._size:
+                has_recalled = True
+                self._recall_unwanted()
             if self._may_hand_in() and await self._hand_in():
                 continue
             if not self._open and not self._book.pending and self._source.is_exhausted:
@@ -111,6 +108,18 @@ class BatchRun(Generic[Tag]):
             text = self._open[batch_id].text
             self._link.log(f"A {text} is under way already; waiting for it.")
         return True
+
+    def _recall_unwanted(self) -> None:
+        """Stop batches of this run that it asks for nothing of: its settings have changed.
+
+        What they have answered by then is paid, and stored.
+        """
+        for batch in self._link.open_batches():
+            if batch.id not in self._open:
+                self._open[batch.id] = batch
+                self._recalled.add(batch.id)
+                self._to_cancel.add(batch.id)
+                self._link.log(f"A {batch.text} is not wanted any more and is stopped.")
 
     def _may_hand_in(self) -> bool:
         # Services that turn down a batch for its size count those under way as well.

@@ -285,3 +285,19 @@ def test_recalling_stops_the_runs_batches_and_keeps_what_was_answered(project: P
     stats = asker.ask(5)
     asker.assert_all_right(5)
     assert stats.from_store == 4
+
+
+def test_a_batch_of_other_settings_is_stopped_and_what_it_answered_is_counted(
+    project: Project,
+) -> None:
+    remote = ScriptedBatches(fails(1, None), polls=99)
+    asker = Asker(project, remote)
+    hand_in_and_stop(asker, 3)
+    remote.polls = 0
+    changed = [(asker.request(number), number) for number in (7, 8)]
+    asker.engine().run_blocking(changed, asker.take)
+    assert sorted(asker.replies) == [7, 8]
+    assert (remote.calls["cancel"], asker.states()) == (1, ["finished", "finished"])
+    usage = project.replies.usage(asker.run_id)
+    assert (usage.requests, usage.failed) == (5, 1)
+    assert usage.cost_usd == pytest.approx(4 * 0.001)
