@@ -11,8 +11,8 @@ from llamaduo_gui import console
 from llamaduo_gui.core.errors import UserError
 
 if TYPE_CHECKING:
+    from llamaduo_gui.data.conversion import ReadOptions
     from llamaduo_gui.data.preview import Preview
-    from llamaduo_gui.data.reading import ReadOptions
 
 _SHOWN_ROWS = 5
 _SHOWN_TEXT = 160
@@ -109,7 +109,7 @@ def export_data(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace, on_error: str) -> ReadOptions:
-    from llamaduo_gui.data.reading import make_options
+    from llamaduo_gui.data.conversion import make_options
 
     mapping = read_mapping(arguments.map)
     return make_options(arguments.format, mapping, "keep" if on_error == "keep" else "refuse")

@@ -12,19 +12,11 @@ from typing import Any
 from llamaduo_gui.core.config import SplitConfig
 from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.core.types import Split
+from llamaduo_gui.data.conversion import ReadOptions, convert_row, find_shape
 from llamaduo_gui.data.formats.base import ColumnMap
-from llamaduo_gui.data.reading import (
-    OpenedSource,
-    Progress,
-    ReadOptions,
-    RecordReader,
-    Source,
-    convert_row,
-    find_shape,
-    open_source,
-    printable,
-)
+from llamaduo_gui.data.reading import Progress, RecordReader, printable
 from llamaduo_gui.data.rows import UNCATEGORISED, RowError, kind_of
+from llamaduo_gui.data.sources import OpenedSource, Source, open_source
 from llamaduo_gui.data.splits import SplitPlanner, describe_notes
 
 PREVIEW_ROWS = 20
@@ -152,7 +144,7 @@ def make_preview(
     chosen = replace(options or ReadOptions(), on_error="keep")
     if not sources:
         raise DataError("No data file was named; choose at least one.")
-    opened = [open_source(source, chosen) for source in sources]
+    opened = [open_source(source, chosen.container) for source in sources]
     found = _look(opened, chosen, rows)
     if not is_whole:
         return found

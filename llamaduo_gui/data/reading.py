@@ -9,96 +9,28 @@ at bounded memory; `read_records` keeps everything in a list.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from llamaduo_gui.core.errors import DataError
-from llamaduo_gui.core.types import Message, Record
-from llamaduo_gui.data.files import DataFile
-from llamaduo_gui.data.formats.base import (
-    PARTS,
-    ColumnMap,
-    ContainerInfo,
-    Conversation,
-    RawRow,
-    Row,
-    ShapeInfo,
-    Unit,
-    mapped_conversation,
-    system_text,
-)
-from llamaduo_gui.data.formats.registry import containers, find_format, remote_of, shapes
+from llamaduo_gui.core.types import Record
+from llamaduo_gui.data.conversion import OnError, ReadOptions, convert_row
+from llamaduo_gui.data.formats.base import RawRow, Unit
 from llamaduo_gui.data.rows import (
     UNCATEGORISED,
     RowError,
-    check_characters,
-    describe_columns,
     digest,
-    kind_of,
     make_prompt_id,
     make_variant_id,
-    parse_label,
 )
+from llamaduo_gui.data.sources import OpenedSource, Source, open_source, short_names
 
-OnError = Literal["keep", "refuse"]
 Progress = Callable[[int, int], None]
-Source = Path | str
 
 _SHOWN_PROBLEMS = 3
-_WANTED = "`messages`, or a prompt and a response column under one of their usual names"
 _KEPT_PROBLEMS = 1000
 _PROGRESS_ROWS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class ReadOptions:
-    """How to read: broken rows, formats and columns named by the user.
-
-    Attributes:
-        on_error: "keep" leaves broken rows out and lists them; "refuse" raises if there is any.
-        container: kind of file; None finds it from the content.
-        shape: layout of the rows; None finds it row by row.
-        mapping: columns the user has named.
-    """
-
-    on_error: OnError = "keep"
-    container: ContainerInfo | None = None
-    shape: ShapeInfo | None = None
-    mapping: ColumnMap = field(default_factory=ColumnMap)
-
-
-def make_options(
-    formats: Sequence[str] = (),
-    mapping: Mapping[str, str] | None = None,
-    on_error: OnError = "keep",
-) -> ReadOptions:
-    """Options from what a person typed.
-
-    Args:
-        formats: names of a layout, a kind of file, or both.
-        mapping: column by part (`prompt`, `response`, `system`, `category`).
-        on_error: see `ReadOptions`.
-
-    Raises:
-        DataError: a name is unknown, or only one of prompt and response is mapped.
-    """
-    options = ReadOptions(on_error=on_error)
-    for name in formats:
-        info = find_format(name)
-        if isinstance(info, ShapeInfo):
-            options = replace(options, shape=info)
-        else:
-            options = replace(options, container=info)
-    chosen = dict(mapping or {})
-    for part in chosen:
-        if part not in PARTS:
-            raise DataError(f"`{part}` is no part of a record; map one of {', '.join(PARTS)}.")
-    columns = ColumnMap(**chosen)
-    if (columns.prompt is None) != (columns.response is None):
-        raise DataError("Map both prompt and response to columns, or neither.")
-    return replace(options, mapping=columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,97 +93,6 @@ class ReadResult(ReadReport):
     sources: list[str] = field(default_factory=list)
 
 
-def convert_row(row: object, options: ReadOptions) -> tuple[Conversation, str]:
-    """One decoded row as a conversation, and the title of its layout.
-
-    Raises:
-        RowError: it cannot be used.
-    """
-    if isinstance(row, RowError):
-        raise row
-    if not isinstance(row, Mapping):
-        raise RowError(f"is {kind_of(row)}, not an object with columns")
-    mapping = options.mapping
-    if mapping.is_complete:
-        found, title = mapped_conversation(row, mapping), "chosen columns"
-    else:
-        shape = options.shape if options.shape is not None else find_shape(row)
-        if shape is None or (options.shape is not None and not shape.claims(row)):
-            wants = shape.wants if shape else _WANTED
-            raise RowError(f"has {describe_columns(row)}; wanted {wants}")
-        found, title = shape.convert(row), shape.title
-    if system := system_text(row, mapping.system):
-        if found.messages[0].role != "system":
-            found = replace(found, messages=(Message("system", system), *found.messages))
-    elif mapping.system and mapping.system not in row:
-        raise RowError(f"has no column `{mapping.system[:40]}`")
-    if mapping.category:
-        if mapping.category not in row:
-            raise RowError(f"has no column `{mapping.category[:40]}`")
-        found = replace(found, category=parse_label(row, mapping.category))
-    elif mapping.is_complete:
-        found = replace(found, category=parse_label(row, "category"))
-    check_characters(found.messages)
-    return found, title
-
-
-def find_shape(row: Row) -> ShapeInfo | None:
-    """The layout of a row, or None if no format knows it."""
-    return next((shape for shape in shapes() if shape.claims(row)), None)
-
-
-def find_container(file: DataFile) -> ContainerInfo:
-    """What kind of file it is, by its content; JSON lines where nothing can be told."""
-    known = containers()
-    found = next((info for info in known if info.claims(file)), None)
-    return found or next(info for info in known if info.name == "jsonl")
-
-
-@dataclass(slots=True)
-class OpenedSource:
-    """A source found fit to be read.
-
-    Attributes:
-        name: short and unique among the sources, part of every record's `source`.
-        size_bytes: on disk; 0 where it is not known.
-    """
-
-    name: str
-    label: str
-    title: str
-    unit: Unit
-    rows: Callable[[], Iterator[RawRow]]
-    size_bytes: int = 0
-    file: DataFile | None = None
-
-
-def open_source(source: Source, options: ReadOptions, name: str = "") -> OpenedSource:
-    """Find out what a source is.
-
-    Args:
-        source: a path, or text with a remote prefix ("hub:OWNER/NAME@REVISION").
-        options: may name the kind of file.
-        name: short name; None takes the file's.
-
-    Raises:
-        DataError: it is missing, a folder, empty or no data. One sentence.
-    """
-    remote = remote_of(source) if isinstance(source, str) else None
-    if remote is not None:
-        text = str(source)
-        key = text.removeprefix(remote.prefix)
-        return OpenedSource(name or text, text, remote.title, "row", lambda: remote.rows(key))
-    file = DataFile(Path(source).expanduser())
-    info = options.container or find_container(file)
-    packed = " packed with gzip" if file.is_gzip else ""
-    title = info.title + packed
-    label = str(file.path)
-    rows = info.rows
-    return OpenedSource(
-        name or file.path.name, label, title, info.unit, lambda: rows(file), file.size_bytes, file
-    )
-
-
 class RecordReader:
     """Reads sources as one dataset, one record at a time; `report` fills as it goes.
 
@@ -280,9 +121,9 @@ class RecordReader:
             raise DataError("No data file was named; choose at least one.")
         self.options = options or ReadOptions()
         self.report = ReadReport()
-        names = _short_names(chosen)
+        names = short_names(chosen)
         self._opened = [
-            open_source(source, self.options, name)
+            open_source(source, self.options.container, name)
             for source, name in zip(chosen, names, strict=True)
         ]
         self._on_progress = on_progress
@@ -396,15 +237,3 @@ def read_records(
 def printable(text: str) -> str:
     """One line that can be written as UTF-8, whatever the data holds."""
     return " ".join(text.encode("utf-8", "replace").decode().split())
-
-
-def _short_names(sources: Sequence[Source]) -> list[str]:
-    """File names, numbered where two files have the same one, so that sources stay unique."""
-    seen: Counter[str] = Counter()
-    names = []
-    for source in sources:
-        is_remote = isinstance(source, str) and remote_of(source) is not None
-        name = str(source) if is_remote else Path(source).name
-        seen[name] += 1
-        names.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return names

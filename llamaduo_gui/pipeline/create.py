@@ -14,7 +14,9 @@ from llamaduo_gui.core.config import PipelineConfig, load_config
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.paths import ProjectPaths, resource, user_state_dir
 from llamaduo_gui.core.types import Record, Split
-from llamaduo_gui.data.reading import OnError, ReadOptions, ReadReport, RecordReader, Source
+from llamaduo_gui.data.conversion import OnError, ReadOptions
+from llamaduo_gui.data.reading import ReadReport, RecordReader
+from llamaduo_gui.data.sources import Source
 from llamaduo_gui.data.splits import SplitNotes, SplitPlan, SplitPlanner, describe_notes
 from llamaduo_gui.store.project import Project
 

@@ -13,8 +13,8 @@ from typing import Any
 from llamaduo_gui.core.config import SplitConfig, validate_config
 from llamaduo_gui.core.events import Progress
 from llamaduo_gui.core.job import JobContext
+from llamaduo_gui.data.conversion import ReadOptions, make_options
 from llamaduo_gui.data.preview import make_preview
-from llamaduo_gui.data.reading import ReadOptions, make_options
 from llamaduo_gui.pipeline.create import create_project
 from llamaduo_gui.pipeline.data_export import FORMATS, export_data
 from llamaduo_gui.store.project import Project

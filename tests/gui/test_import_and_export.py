@@ -66,7 +66,7 @@ def test_columns_are_chosen_and_the_first_rows_follow(
     assert "2 categories" in panel._notes.text()
     assert dialog.next_button.isEnabled()
 
-    box = panel.boxes["category"]
+    box = panel.columns.boxes["category"]
     box.setCurrentIndex(0)
     box.activated.emit(0)
     settle(panel, qtbot)

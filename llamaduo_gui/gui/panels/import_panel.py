@@ -10,7 +10,6 @@ from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
 from PySide6.QtWidgets import (
     QFileDialog,
     QFrame,
-    QGridLayout,
     QHBoxLayout,
     QHeaderView,
     QLineEdit,
@@ -22,9 +21,10 @@ from PySide6.QtWidgets import (
 from llamaduo_gui.data.preview import Counts, Preview
 from llamaduo_gui.gui.models.import_model import ImportModel, PreviewTable
 from llamaduo_gui.gui.models.text_lines import one_line
+from llamaduo_gui.gui.panels.column_boxes import ColumnBoxes
 from llamaduo_gui.gui.theme.fonts import scaled
 from llamaduo_gui.gui.theme.tokens import SPACE
-from llamaduo_gui.gui.widgets.buttons import Button, check_box, combo_box
+from llamaduo_gui.gui.widgets.buttons import Button, check_box
 from llamaduo_gui.gui.widgets.empty_state import EmptyState
 from llamaduo_gui.gui.widgets.labels import Label, restyle
 from llamaduo_gui.gui.widgets.message_banner import MessageBanner
@@ -34,12 +34,6 @@ from llamaduo_gui.gui.widgets.tables import setup_table
 from llamaduo_gui.gui.widgets.wording import format_count
 
 _HUB = "hub:"
-_PARTS = (
-    ("prompt", "Prompt"),
-    ("response", "Response"),
-    ("system", "System"),
-    ("category", "Category"),
-)
 _FILTERS = (
     "Data (*.jsonl *.ndjson *.json *.csv *.tsv *.txt *.parquet *.gz)",
     "All files (*)",
@@ -73,7 +67,7 @@ class ImportPanel(QWidget):
         self._progress = ProgressRow("Reading")
         self._found = Label("", tone="text2", wrap=True)
         self.banner = MessageBanner()
-        self.boxes = {part: combo_box([], f"Column of the {word.lower()}") for part, word in _PARTS}
+        self.columns = ColumnBoxes()
         self.rows = PreviewTable(self)
         self.table = QTableView()
         self.keep = check_box("Leave broken rows out and import the rest")
@@ -153,7 +147,7 @@ class ImportPanel(QWidget):
         column.addWidget(self._progress)
         column.addWidget(self.banner)
         column.addWidget(self._found)
-        column.addWidget(self._mapping_grid())
+        column.addWidget(self.columns)
         self.table.setModel(self.rows)
         setup_table(self.table, "First rows", stretch_column=None, compact=True)
         header = self.table.horizontalHeader()
@@ -190,20 +184,6 @@ class ImportPanel(QWidget):
         row.addWidget(self.read_button)
         return row
 
-    def _mapping_grid(self) -> QWidget:
-        self._mapping = QWidget()
-        grid = QGridLayout(self._mapping)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(SPACE.m)
-        grid.setVerticalSpacing(SPACE.xs)
-        for place, (part, word) in enumerate(_PARTS):
-            label = Label(word, "small", tone="text2")
-            label.setBuddy(self.boxes[part])
-            grid.addWidget(label, 0, place)
-            grid.addWidget(self.boxes[part], 1, place)
-            grid.setColumnStretch(place, 1)
-        return self._mapping
-
     def _connect(self) -> None:
         self._kind.changed.connect(self._switch_kind)
         self.choose_button.clicked.connect(self._choose_files)
@@ -214,8 +194,7 @@ class ImportPanel(QWidget):
         self.model.progressed.connect(self._show_progress)
         self.keep.toggled.connect(self.changed)
         self.banner.action_clicked.connect(self._take_suggestion)
-        for box in self.boxes.values():
-            box.activated.connect(self._map)
+        self.columns.chosen.connect(self.model.set_mapping)
 
     def _switch_kind(self, kind: str) -> None:
         self._show_kind(kind)
@@ -246,24 +225,6 @@ class ImportPanel(QWidget):
         name = self.hub_name.text().strip()
         self.model.set_sources([f"{_HUB}{name.removeprefix(_HUB)}"] if name else [])
 
-    def _map(self) -> None:
-        chosen = {part: box.currentData() for part, box in self.boxes.items()}
-        mapping = {part: str(name) for part, name in chosen.items() if name}
-        for part, other in (("prompt", "response"), ("response", "prompt")):
-            if part in mapping and other not in mapping:
-                # One column alone says nothing: the other is taken from what was found.
-                guess = self._guess(other)
-                if guess is None or guess == mapping[part]:
-                    return
-                mapping[other] = guess
-        self.model.set_mapping(mapping)
-
-    def _guess(self, part: str) -> str | None:
-        found = self.model.preview
-        if found is None:
-            return None
-        return found.mapping.get(part) or found.suggestion.get(part)
-
     def _take_suggestion(self) -> None:
         found = self.model.preview
         if found is not None and found.suggestion:
@@ -281,7 +242,7 @@ class ImportPanel(QWidget):
         has_rows = found is not None and bool(found.columns)
         self._drop.setHidden(has_rows or self.model.is_reading)
         self._rest.setHidden(has_rows or not self._drop.isHidden())
-        for widget in (self._found, self._mapping, self.table):
+        for widget in (self._found, self.columns, self.table):
             widget.setVisible(has_rows)
         if found is not None and not found.mapping:
             self.rows.set_columns(found.columns)
@@ -289,25 +250,11 @@ class ImportPanel(QWidget):
             self.rows.set_rows(found.rows if found else ())
         self._found.setText(_describe(found) if found else "")
         if found is not None:
-            self._fill_boxes(found)
+            self.columns.set_preview(found, self.model.mapping)
             self._fit_columns()
         self._show_problems(found)
         self._show_counts(found.counts if found else None)
         self.changed.emit()
-
-    def _fill_boxes(self, found: Preview) -> None:
-        for part, box in self.boxes.items():
-            box.clear()
-            used = found.mapping.get(part)
-            is_own = part in self.model.mapping
-            automatic = f"{used} (found)" if used and not is_own else "not chosen"
-            box.addItem(automatic if not is_own else "find by itself", None)
-            for column in found.columns:
-                box.addItem(column.name, column.name)
-                sample = f"{column.kind}: {column.sample}" if column.sample else column.kind
-                box.setItemData(box.count() - 1, sample, Qt.ItemDataRole.ToolTipRole)
-            index = box.findData(self.model.mapping.get(part)) if is_own else 0
-            box.setCurrentIndex(max(0, index))
 
     def _fit_columns(self) -> None:
         metrics = self.table.fontMetrics()

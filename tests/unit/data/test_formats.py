@@ -17,15 +17,11 @@ from pyarrow import parquet
 
 from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.core.types import Message, Record
+from llamaduo_gui.data.conversion import ReadOptions, convert_row, make_options
 from llamaduo_gui.data.formats.registry import containers, find_format, remotes, shapes
-from llamaduo_gui.data.reading import (
-    ReadOptions,
-    convert_row,
-    make_options,
-    open_source,
-    read_records,
-)
+from llamaduo_gui.data.reading import read_records
 from llamaduo_gui.data.rows import RowError
+from llamaduo_gui.data.sources import open_source
 
 PAIRS = [(f"What is {n}?", f"It is \u00e9 {n}.") for n in range(12)]
 TURNS = [[{"role": "user", "content": p}, {"role": "assistant", "content": r}] for p, r in PAIRS]
@@ -390,7 +386,7 @@ def test_a_large_file_is_read_a_piece_at_a_time(tmp_path: Path, kind: str) -> No
     else:
         path.write_text(json.dumps(rows) if kind == "json" else lines(rows))
     del rows
-    opened = open_source(path, ReadOptions())
+    opened = open_source(path)
     tracemalloc.start()
     before = pyarrow.total_allocated_bytes()
     most = 0

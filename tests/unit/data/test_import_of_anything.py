@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from pyarrow import parquet
 
 from llamaduo_gui.core.errors import DataError
-from llamaduo_gui.data.reading import ReadOptions, convert_row, make_options, read_records
+from llamaduo_gui.data.conversion import ReadOptions, convert_row, make_options
+from llamaduo_gui.data.reading import read_records
 from llamaduo_gui.data.rows import RowError
 
 EXAMPLES = 10_000

@@ -10,8 +10,9 @@ import pytest
 
 from llamaduo_gui.core.config import SplitConfig
 from llamaduo_gui.core.errors import DataError
+from llamaduo_gui.data.conversion import make_options
 from llamaduo_gui.data.preview import Preview, make_preview, suggest_mapping
-from llamaduo_gui.data.reading import make_options, read_records
+from llamaduo_gui.data.reading import read_records
 from llamaduo_gui.data.splits import assign_splits
 
 

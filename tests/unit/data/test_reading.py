@@ -13,7 +13,8 @@ from hypothesis import given, settings
 
 from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.core.types import Message, Record
-from llamaduo_gui.data.reading import ReadOptions, convert_row, read_records
+from llamaduo_gui.data.conversion import ReadOptions, convert_row
+from llamaduo_gui.data.reading import read_records
 from llamaduo_gui.data.rows import RowError
 from llamaduo_gui.data.writing import write_jsonl
 
