@@ -26,7 +26,8 @@ from llamaduo_gui.gui.workspace import Workspace
 
 _BOTTOM_ORDER = 100
 # A stage tells of its judgements and responses, not of each reply that was paid for.
-_SUMMARISED = frozenset({"records", "replies", "runs", "judgements", "candidates"})
+_SUMMARISED = frozenset({"records", "replies", "judgements", "candidates"})
+_SUMMARY_MS = 2000
 
 
 class MainWindow(QMainWindow):
@@ -43,6 +44,10 @@ class MainWindow(QMainWindow):
             str(user_state_dir() / "window.ini"), QSettings.Format.IniFormat, self
         )
         self._may_close = False
+        self._summary_timer = QTimer(self)
+        self._summary_timer.setSingleShot(True)
+        self._summary_timer.setInterval(_SUMMARY_MS)
+        self._summary_timer.timeout.connect(self._refresh_summary)
         self._build()
         self._connect()
         self._restore()
@@ -169,13 +174,20 @@ class MainWindow(QMainWindow):
         session.progress.connect(lambda _: self._show_status())
         session.job_started.connect(self._show_status)
         session.job_finished.connect(lambda _: self._show_status())
-        session.changed.connect(self._refresh_summary)
-        self._refresh_summary(frozenset({"records", "replies"}))
+        session.changed.connect(self._note_changed)
+        self._sidebar.set_project(session.project.name, "")
+        self._refresh_summary()
         self._show_status()
 
-    def _refresh_summary(self, tables: frozenset[str]) -> None:
+    def _note_changed(self, tables: frozenset[str]) -> None:
+        if "runs" in tables:
+            self._refresh_summary()
+        elif tables & _SUMMARISED and not self._summary_timer.isActive():
+            self._summary_timer.start()
+
+    def _refresh_summary(self) -> None:
         session = self.workspace.session
-        if session is None or not tables & _SUMMARISED:
+        if session is None:
             return
         project = session.project
 
@@ -194,7 +206,6 @@ class MainWindow(QMainWindow):
             self._sidebar.set_project(project.name, found[0])
             self._job_bar.set_spend(found[1], found[2])
 
-        self._sidebar.set_project(project.name, "")
         self.workspace.background.run("summary", read, show, self._show_failure)
 
     def _show_status(self) -> None:

@@ -61,7 +61,6 @@ class MigrateView:
     running_round: int | None = None
     max_rounds: int = 0
     usage: Usage = field(default_factory=Usage)
-    spent_usd: float = 0.0
     budget_usd: float | None = None
     seconds: float = 0.0
     judgements: tuple[int, int] = (0, 0)
@@ -79,6 +78,11 @@ class MigrateView:
     eval_loss: tuple[LossPoint, ...] = ()
     total_steps: int = 0
     run_ids: dict[tuple[int, str], int] = field(default_factory=dict)
+
+    @property
+    def spent_usd(self) -> float:
+        """Dollars of replies, and of what was lost on the way."""
+        return self.usage.cost_usd + self.usage.lost_usd
 
     @property
     def is_at_budget(self) -> bool:
@@ -111,7 +115,6 @@ def read_migrate(project: Project) -> MigrateView:
         running_round=running.round if running else None,
         max_rounds=config.decision.max_rounds,
         usage=project.replies.usage(),
-        spent_usd=project.costs.spent_usd(),
         budget_usd=config.budget.usd,
         seconds=sum(run.elapsed_s for run in stages),
         judgements=project.judgements.totals(),

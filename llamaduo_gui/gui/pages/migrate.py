@@ -34,11 +34,12 @@ from llamaduo_gui.gui.widgets.stage_timeline import StageTimeline
 from llamaduo_gui.gui.widgets.wording import (
     format_count,
     format_duration,
+    format_money,
     format_percent,
     format_range,
 )
 from llamaduo_gui.gui.workspace import Workspace
-from llamaduo_gui.store.rows import LogRow, Usage
+from llamaduo_gui.store.rows import LogRow
 from llamaduo_gui.worker.supervisor import JobResult
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ class MigratePage(WorkspacePage):
             )
         else:
             self._ratio.set_value("\u2014", "", "after the first decided round")
-        self._spent.set_value(*_spent_text(view.usage, view.spent_usd, view.budget_usd))
+        self._spent.set_value(*_spent_text(view))
         judgements, unscored = view.judgements
         self._judged.set_value(
             format_count(judgements),
@@ -431,13 +432,16 @@ def _rule_text(view: MigrateView) -> str:
     return f"Matched when the lower bound of student / teacher is at least {share}"
 
 
-def _spent_text(usage: Usage, spent_usd: float, budget_usd: float | None) -> tuple[str, str, str]:
-    if spent_usd > 0 or budget_usd is not None:
+def _spent_text(view: MigrateView) -> tuple[str, str, str]:
+    usage, budget_usd = view.usage, view.budget_usd
+    if view.spent_usd > 0 or budget_usd is not None:
         budget = f"of ${budget_usd:,.2f}" if budget_usd is not None else ""
-        return f"${spent_usd:,.2f}", budget, f"{format_count(usage.requests)} requests"
+        lost = f", {format_money(usage.lost_usd)} lost in flight" if usage.lost_usd else ""
+        return f"${view.spent_usd:,.2f}", budget, f"{format_count(usage.requests)} requests{lost}"
     tokens = usage.prompt_tokens + usage.completion_tokens
     lost = f", {usage.lost_in_flight} lost in flight" if usage.lost_in_flight else ""
-    note = f"{format_count(tokens)} tokens{lost}, no price known" if tokens else f"no cost{lost}"
+    price = "no price known" if usage.unpriced else "free of charge"
+    note = f"{format_count(tokens)} tokens{lost}, {price}" if tokens else f"no cost{lost}"
     return format_count(usage.requests), "requests", note
 
 
