@@ -17,7 +17,8 @@ _MAX_CHUNK = 1 << 22
 _MARGIN = 16
 _MAX_DIGITS = 4000
 _SPACE = re.compile(r"[ \t\r\n]*")
-_NUMBER_END = re.compile(r"[0-9eE+.\-a-zA-Z]$")
+# What may follow the digits read so far: "1" may become "1.5e-3".
+_NUMBER_REST = re.compile(r"[0-9eE+.\-]*")
 
 
 class JsonBreakError(ValueError):
@@ -75,12 +76,16 @@ class _Reader:
             except (ValueError, RecursionError) as error:
                 raise JsonBreakError("it is nested too deeply") from error
             else:
-                # A number at the end of what is read may go on.
-                is_open = end == len(self._text) and _NUMBER_END.search(self._text)
-                if not is_open or not self._more(size):
+                if not self._is_open_number(end) or not self._more(size):
                     self._place = end
                     return found
             size = min(2 * size, _MAX_CHUNK)
+
+    def _is_open_number(self, end: int) -> bool:
+        """Whether the value before `end` is a number that may go on in what is not read yet."""
+        is_near = len(self._text) - end <= _MARGIN
+        is_number = is_near and self._text[end - 1].isdigit()
+        return is_number and _NUMBER_REST.fullmatch(self._text, end) is not None
 
     def _more(self, size: int) -> bool:
         if self._is_end:
