@@ -83,7 +83,7 @@ def total_sentences(forecast: Forecast) -> list[str]:
     if total is None:
         return ["The sum is not known, because a price is missing."]
     ends = "the low end if the loop ends after this round, the high end if all rounds come"
-    found = [f"Together {usd_range(total)}: {ends}."]
+    found = [f"Together {usd_range(total)}: {ends}." if total.high else "Nothing has to be paid."]
     budget = forecast.budget_usd
     if budget is None:
         found.append(f"{format_usd(forecast.spent_usd)} is spent; no budget is set.")

@@ -218,7 +218,7 @@ def test_free_services_show_no_cost_and_no_pilot(
     card = shown(ForecastCard(), 900, 400)
     assert isinstance(card, ForecastCard)
     card.show_forecast(view)
-    assert "Together $0.00" in card.text()
+    assert "Nothing has to be paid." in card.text()
     assert "offline:tutor is free of charge" in card.text()
     assert not card.pilot_button.isVisible()
 

@@ -69,7 +69,7 @@ def read_forecast(project: Project) -> ForecastView:
     can_try = any(step.is_certain for step in rough)
     return ForecastView(
         lines=tuple(_lines(paid)),
-        basis=_basis_words(rough, can_try=can_try),
+        basis="no cost" if is_free else _basis_words(rough, can_try=can_try),
         total=total,
         spent=spent,
         notes=(*forecast.prices, LOCAL_NOTE),
