@@ -10,7 +10,6 @@ import ctypes
 import logging
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Self
 
 from llamaduo_gui.core.errors import LlamaDuoError, UserError
 from llamaduo_gui.core.gguf_file import GgufFile, check_gguf
+from llamaduo_gui.core.text_rules import TextRules
 
 logger = logging.getLogger("llama.cpp")
 
@@ -26,8 +26,6 @@ logger = logging.getLogger("llama.cpp")
 _ERROR = 4
 _CONTINUES = 5
 _BYTES_PER_EXTRA_THREAD = 32_000_000
-# gguf token types whose text is found in a prompt before it is cut into words.
-_WHOLE_TOKEN_TYPES = (3, 4)
 _ALL_LAYERS = 999
 
 _route: dict[str, Any] = {}
@@ -136,11 +134,12 @@ class LlamaModel:
             raise UserError(f"llama.cpp cannot load {path.name}: {complaint()}.")
         self.vocab = self.library.llama_model_get_vocab(self.handle)
         self.vocab_size: int = self.library.llama_vocab_n_tokens(self.vocab)
-        self._whole_tokens = self._find_whole_tokens()
+        self._rules = TextRules(self.file.metadata)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text whose special tokens are spelled out; nothing is added around it."""
-        return [token for part in self._normalized(text) for token in self._tokenize(part)]
+        prepared = self._rules.apply(text)
+        return self._tokenize(prepared) if prepared else []
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; empty for control tokens. May be part of a character."""
@@ -186,30 +185,3 @@ class LlamaModel:
         if count < 0:
             raise LlamaDuoError("llama.cpp made more tokens than the text has bytes.")
         return list(tokens[:count])
-
-    def _find_whole_tokens(self) -> re.Pattern[str] | None:
-        """Matches the special tokens; only needed for tokenisers that normalise text."""
-        metadata = self.file.metadata
-        if metadata.get("llamaduo.normalizer") != "NFC":
-            return None
-        texts = [
-            text
-            for text, kind in zip(
-                metadata["tokenizer.ggml.tokens"],
-                metadata["tokenizer.ggml.token_type"],
-                strict=True,
-            )
-            if kind in _WHOLE_TOKEN_TYPES
-        ]
-        texts.sort(key=len, reverse=True)
-        return re.compile("(" + "|".join(map(re.escape, texts)) + ")") if texts else None
-
-    def _normalized(self, text: str) -> list[str]:
-        """The text in pieces, normalised as the tokeniser did in training.
-
-        llama.cpp never normalises; Qwen's tokenisers do, but not the special tokens.
-        """
-        if self.file.metadata.get("llamaduo.normalizer") != "NFC":
-            return [text] if text else []
-        parts = self._whole_tokens.split(text) if self._whole_tokens else [text]
-        return ["".join(unicodedata.normalize("NFC", part) for part in parts)] if text else []

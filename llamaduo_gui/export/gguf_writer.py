@@ -13,6 +13,8 @@ import numpy.typing as npt
 from gguf import GGMLQuantizationType as Type
 
 from llamaduo_gui.core.errors import UserError
+from llamaduo_gui.core.text_rules import NORMALIZER_KEY, SPACE_PREFIX_KEY, STRIP_AFTER_KEY
+from llamaduo_gui.export.architectures import long_rope_attention_factor
 from llamaduo_gui.export.shards import Float32
 from llamaduo_gui.export.tensors import MergedTensor, ModelTensors
 from llamaduo_gui.export.tokenizer import TokenizerSpec
@@ -108,7 +110,7 @@ def write_gguf(
     kind, file_type = DIRECT_TYPES[quant]
     writer = gguf.GGUFWriter(None, model.architecture.name)
     try:
-        _add_description(writer, description, model)
+        _add_description(writer, description, model, tokenizer)
         _add_architecture(writer, model)
         writer.add_file_type(file_type)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
@@ -153,10 +155,15 @@ def _encode(block: Float32, kind: Type, name: str) -> npt.NDArray[Any]:
 
 
 def _add_description(
-    writer: gguf.GGUFWriter, description: Description, model: ModelTensors
+    writer: gguf.GGUFWriter,
+    description: Description,
+    model: ModelTensors,
+    tokenizer: TokenizerSpec,
 ) -> None:
     writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(description.name)
+    # llama.cpp drops the white space after special tokens for models called so, and for no others.
+    is_named = not tokenizer.strips_as_phi3 or "phi-3" in description.name.lower()
+    writer.add_name(description.name if is_named else f"{description.name} (Phi-3)")
     writer.add_basename(description.basename)
     writer.add_finetune(description.finetune)
     writer.add_size_label(gguf.size_label(model.weights, model.weights, 0, 0))
@@ -190,8 +197,11 @@ def _add_architecture(writer: gguf.GGUFWriter, model: ModelTensors) -> None:
         writer.add_key_length(architecture.head_dim)
         writer.add_value_length(architecture.head_dim)
     writer.add_vocab_size(model.embedding_rows)
-    if architecture.name == "llama":
+    if architecture.name in ("llama", "phi3", "smollm3"):
         writer.add_rope_dimension_count(architecture.rope_dimensions)
+    if architecture.name == "phi3":
+        # Zero is how llama.cpp tells Phi-4 from the others.
+        writer.add_sliding_window(architecture.sliding_window or 0)
     _add_rope(writer, model)
 
 
@@ -199,7 +209,12 @@ def _add_rope(writer: gguf.GGUFWriter, model: ModelTensors) -> None:
     rope = model.architecture.rope
     writer.add_rope_freq_base(rope.theta)
     settings = rope.parameters
-    if rope.kind == "linear":
+    if model.architecture.name == "phi3":
+        writer.add_rope_scaling_orig_ctx_len(int(settings["original_max_position_embeddings"]))
+    if rope.kind == "longrope":
+        factor = long_rope_attention_factor(model.architecture)
+        writer.add_rope_scaling_attn_factors(factor)
+    elif rope.kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(settings["factor"]))
     elif rope.kind == "yarn":
@@ -215,11 +230,16 @@ def _add_rope(writer: gguf.GGUFWriter, model: ModelTensors) -> None:
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: TokenizerSpec) -> None:
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model(tokenizer.model)
     writer.add_tokenizer_pre(tokenizer.pre)
     writer.add_token_list(list(tokenizer.tokens))
     writer.add_token_types(list(tokenizer.token_types))
-    writer.add_token_merges(list(tokenizer.merges))
+    if tokenizer.scores:
+        writer.add_token_scores(list(tokenizer.scores))
+        # llama.cpp's own default is True.
+        writer.add_add_space_prefix(tokenizer.space_prefix in ("each", "always"))
+    if tokenizer.merges:
+        writer.add_token_merges(list(tokenizer.merges))
     for role, index in tokenizer.special_ids.items():
         getattr(writer, f"add_{role}_token_id")(index)
     # llama.cpp would put a bos before every text for some of the names in tokenizer.ggml.pre.
@@ -228,4 +248,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: TokenizerSpec) -> None:
     if tokenizer.chat_template:
         writer.add_chat_template(tokenizer.chat_template)
     if tokenizer.normalizer:
-        writer.add_string(OUR_PREFIX + "normalizer", tokenizer.normalizer)
+        writer.add_string(NORMALIZER_KEY, tokenizer.normalizer)
+    if tokenizer.space_prefix in ("first", "always"):
+        writer.add_string(SPACE_PREFIX_KEY, tokenizer.space_prefix)
+    if tokenizer.strips_after:
+        writer.add_array(STRIP_AFTER_KEY, list(tokenizer.strips_after))

@@ -103,7 +103,8 @@ def run_export(
         meter.update(0, message="Checking the file", force=True)
         findings = verify_gguf(partial, quant, export.tokenizer, export.spec)
         partial.replace(export.target)
-    warnings = [*export.spec.warnings, *findings.sentences(quant)]
+    warnings = [*export.model.architecture.warnings, *export.spec.warnings]
+    warnings += findings.sentences(quant)
     for text in warnings:
         context.log(_SOURCE, text, level="warning", run_id=run.id)
     artifact = project.artifacts.add(

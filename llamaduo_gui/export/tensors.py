@@ -16,7 +16,7 @@ from llamaduo_gui.export.adapter import Adapter, LowRankUpdate, is_adapter, load
 from llamaduo_gui.export.architectures import (
     Architecture,
     read_architecture,
-    rope_frequency_factors,
+    rope_factors,
 )
 from llamaduo_gui.export.shards import Float32, Rows, StoredTensor, open_shards
 
@@ -119,9 +119,11 @@ def open_model(base: Path, adapter: Path | None = None) -> ModelTensors:
     changes = load_adapter(adapter) if adapter is not None else Adapter({}, {})
     merged = _merge(stored, changes, architecture)
     tensors = _map_names(merged, architecture)
-    factors = rope_frequency_factors(architecture)
-    if factors is not None:
-        tensors.insert(0, MergedTensor("rope_freqs.weight", factors.shape, factors))
+    computed = [
+        MergedTensor(name, values.shape, values)
+        for name, values in rope_factors(architecture).items()
+    ]
+    tensors = computed + tensors
     _require_complete(tensors, architecture)
     return ModelTensors(architecture, tuple(tensors))
 

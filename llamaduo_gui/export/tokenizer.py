@@ -15,6 +15,15 @@ from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.ml_libraries import prepare_ml_libraries
 from llamaduo_gui.core.model_family import detect_family, stop_token_ids
 from llamaduo_gui.core.paths import resource
+from llamaduo_gui.export.sentencepiece import (
+    BLANK,
+    SpacePrefix,
+    detect_space_prefix,
+    is_byte,
+    is_sentencepiece,
+    read_merges,
+    token_scores,
+)
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -24,10 +33,16 @@ class TokenizerSpec:
     """The `tokenizer.*` part of a GGUF.
 
     Attributes:
+        model: llama.cpp's name of the kind: `gpt2` (byte-level BPE) or `llama` (SentencePiece).
         pre: llama.cpp's name of the pre-tokeniser.
         tokens: text of every token, padded to the embedding's rows.
         token_types: gguf.TokenType of every token.
-        merges: BPE merges, two symbols with a space between them, in order of rank.
+        merges: BPE merges, two symbols with a space between them, in order of rank; none for
+            SentencePiece.
+        scores: SentencePiece's score of every token; none for BPE.
+        space_prefix: where SentencePiece puts a blank in front of text (see sentencepiece.py).
+        strips_after: special tokens that swallow the white space after them.
+        strips_as_phi3: whether these are the ones llama.cpp knows for Phi-3.
         special_ids: token ids by role (bos, eos, eot, eom, unk, pad).
         add_bos: whether encoding puts the bos token first.
         add_eos: whether encoding puts the eos token last.
@@ -48,6 +63,11 @@ class TokenizerSpec:
     chat_template: str
     stop_ids: tuple[int, ...]
     warnings: tuple[str, ...]
+    model: str = "gpt2"
+    scores: tuple[float, ...] = ()
+    space_prefix: SpacePrefix = "never"
+    strips_after: tuple[str, ...] = ()
+    strips_as_phi3: bool = False
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -80,26 +100,33 @@ def describe_tokenizer(tokenizer: Any, folder: Path, embedding_rows: int) -> Tok
         UserError: llama.cpp has no equal of this tokeniser, or it does not fit the embedding.
     """
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
-    _require_byte_level_bpe(definition)
+    is_pieces = is_sentencepiece(definition)
+    if not is_pieces:
+        _require_byte_level_bpe(definition)
     family = detect_family(folder)
     stop_ids = stop_token_ids(tokenizer, family, _declared_stop_ids(folder))
-    tokens, types = _token_list(tokenizer, embedding_rows)
+    tokens, types = _token_list(tokenizer, embedding_rows, is_pieces=is_pieces)
     add_bos, add_eos = _added_ends(tokenizer)
+    space_prefix = detect_space_prefix(definition) if is_pieces else "never"
+    strips_after = _stripping(tokenizer)
+    is_phi3 = _strips_as_phi3(strips_after, tokens, types)
     return TokenizerSpec(
-        pre=detect_pre_tokenizer(definition),
+        model="llama" if is_pieces else "gpt2",
+        pre="default" if is_pieces else detect_pre_tokenizer(definition),
         tokens=tokens,
         token_types=types,
-        merges=tuple(
-            pair if isinstance(pair, str) else " ".join(pair)
-            for pair in definition["model"]["merges"]
-        ),
+        merges=() if is_pieces else tuple(map(" ".join, read_merges(definition))),
+        scores=token_scores(definition, tokens, types) if is_pieces else (),
+        space_prefix=space_prefix,
+        strips_after=strips_after,
+        strips_as_phi3=is_phi3,
         special_ids=_special_ids(tokenizer, family.stop_tokens, stop_ids),
         add_bos=add_bos,
         add_eos=add_eos,
-        normalizer=_normalizer(definition),
+        normalizer="" if is_pieces else _normalizer(definition),
         chat_template=_chat_template(tokenizer, family.template_arguments),
         stop_ids=stop_ids,
-        warnings=_warnings(tokenizer),
+        warnings=_warnings(tokenizer, space_prefix, () if is_phi3 else strips_after),
     )
 
 
@@ -162,8 +189,8 @@ def _require_byte_level_bpe(definition: dict[str, Any]) -> None:
         if not affixes:
             return
     raise UserError(
-        "The base model's tokeniser is not a byte-level BPE (as in Llama 3, Qwen and SmolLM); "
-        "others, such as SentencePiece, cannot be exported yet."
+        "The base model's tokeniser is neither a byte-level BPE (as in Llama 3, Qwen and SmolLM) "
+        "nor SentencePiece's BPE (as in Mistral 7B and Gemma); others cannot be exported."
     )
 
 
@@ -179,7 +206,9 @@ def _normalizer(definition: dict[str, Any]) -> str:
     )
 
 
-def _token_list(tokenizer: Any, rows: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def _token_list(
+    tokenizer: Any, rows: int, *, is_pieces: bool
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
     vocabulary = {index: text for text, index in tokenizer.get_vocab().items()}
     if max(vocabulary) >= rows:
         raise UserError(
@@ -198,15 +227,21 @@ def _token_list(tokenizer: Any, rows: int) -> tuple[tuple[str, ...], tuple[int, 
             continue
         tokens.append(text)
         if index not in added:
-            types.append(gguf.TokenType.NORMAL)
+            types.append(_piece_type(text) if is_pieces else gguf.TokenType.NORMAL)
         elif added[index].special or text in special or _looks_special(text):
             types.append(gguf.TokenType.CONTROL)
         else:
+            # llama.cpp looks for these in the text as it is, before blanks become SentencePiece's.
+            tokens[-1] = text.replace(BLANK, " ") if is_pieces else text
             types.append(gguf.TokenType.USER_DEFINED)
     if len(set(tokens)) != len(tokens):
         # llama.cpp ends the whole process on a repeated token.
         raise UserError("The tokeniser has two tokens with the same text; it cannot be exported.")
     return tuple(tokens), tuple(int(item) for item in types)
+
+
+def _piece_type(text: str) -> gguf.TokenType:
+    return gguf.TokenType.BYTE if is_byte(text) else gguf.TokenType.NORMAL
 
 
 def _looks_special(text: str) -> bool:
@@ -292,13 +327,38 @@ def _jinja(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else json.dumps(value)
 
 
-def _warnings(tokenizer: Any) -> tuple[str, ...]:
-    stripping = [
+def _stripping(tokenizer: Any) -> tuple[str, ...]:
+    """Special tokens that swallow the white space after them, in order of their ids."""
+    found = sorted(tokenizer.added_tokens_decoder.items())
+    return tuple(token.content for _, token in found if token.rstrip)
+
+
+def _strips_as_phi3(
+    stripping: tuple[str, ...], tokens: tuple[str, ...], types: tuple[int, ...]
+) -> bool:
+    """Whether the stripping tokens are those of llama.cpp's rule for models named Phi-3.
+
+    That is every special token but `<s>`, `<unk>` and `<|endoftext|>` (llama-vocab.cpp).
+    """
+    whole = (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED)
+    special = {text for text, kind in zip(tokens, types, strict=True) if kind in whole}
+    return bool(stripping) and set(stripping) == special - {"<s>", "<unk>", "<|endoftext|>"}
+
+
+def _warnings(
+    tokenizer: Any, space_prefix: SpacePrefix, stripping: tuple[str, ...]
+) -> tuple[str, ...]:
+    found = []
+    left = [
         token.content
         for token in tokenizer.added_tokens_decoder.values()
-        if token.lstrip or token.rstrip or token.single_word
+        if token.lstrip or token.single_word
     ]
-    if not stripping:
-        return ()
-    names = ", ".join(stripping[:3])
-    return (f"llama.cpp keeps the spaces around {names}, which the tokeniser drops.",)
+    if left or stripping:
+        names = ", ".join([*left, *stripping][:3])
+        found.append(f"llama.cpp keeps the spaces around {names}, which the tokeniser drops.")
+    if space_prefix == "always":
+        found.append(
+            "Other programs than this one read a blank after a special token as two blanks."
+        )
+    return tuple(found)

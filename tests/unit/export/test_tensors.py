@@ -136,12 +136,13 @@ def test_llama3_frequencies_equal_those_of_transformers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "mamba2"}, "type mamba2 cannot be exported.*llama, qwen2, qwen3"),
+        ({"model_type": "mamba2"}, "type mamba2 cannot be exported.*llama, .*qwen3"),
         ({"quantization_config": {"quant_method": "gptq"}}, "already quantised"),
         ({"use_sliding_window": True}, "sliding-window"),
         ({"hidden_act": "gelu"}, "activation gelu"),
         ({"partial_rotary_factor": 0.5}, "only part of each head"),
-        ({"rope_parameters": {"rope_type": "longrope"}}, "by longrope"),
+        ({"rope_parameters": {"rope_type": "longrope"}}, "Only Phi models"),
+        ({"rope_parameters": {"rope_type": "proportional"}}, "by proportional"),
         ({"num_hidden_layers": None}, "has no num_hidden_layers"),
     ],
 )

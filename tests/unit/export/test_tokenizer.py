@@ -274,7 +274,7 @@ def test_a_name_also_fixes_whether_merges_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"model": {"byte_fallback": True}}, "not a byte-level BPE"),
+        ({"model": {"byte_fallback": True}}, "neither a byte-level BPE"),
         ({"normalizer": {"type": "Lowercase"}}, "changes text by Lowercase"),
     ],
 )
