@@ -37,9 +37,36 @@ def test_another_model_type_is_a_family_that_cannot_be_exported(tmp_path: Path) 
     assert (family.name, family.gguf_architecture) == ("mamba", None)
 
 
-def test_no_model_type_belongs_to_two_families() -> None:
-    types = [name for family in load_families() for name in family.model_types]
-    assert len(types) == len(set(types))
+def test_families_of_one_model_type_are_told_apart_by_a_token() -> None:
+    markers: dict[str, list[str]] = {}
+    for family in load_families():
+        for model_type in family.model_types:
+            markers.setdefault(model_type, []).append(family.marker_token)
+    for model_type, found in markers.items():
+        assert len(set(found)) == len(found), model_type
+        assert "" in found, model_type
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    ("token", "name"), [("<|eot_id|>", "llama3"), ("<repo_name>", "smollm2"), ("<x>", "llama")]
+)
+def test_a_token_tells_a_family_from_others_of_its_model_type(
+    tmp_path: Path, file: str, token: str, name: str
+) -> None:
+    folder = folder_of(tmp_path, "llama")
+    (folder / file).write_text(json.dumps({"added_tokens": [{"content": token}]}), "utf-8")
+    assert detect_family(folder).name == name
+
+
+def test_every_family_names_its_licence_and_shapes() -> None:
+    for family in load_families():
+        assert family.title, family.name
+        assert family.license, family.name
+        assert family.template_note, family.name
+        if family.name != "llama":
+            assert family.tested_shapes, family.name
+            assert family.response_marker, family.name
 
 
 @pytest.mark.parametrize("declared", [None, 9, [9, 2]])
