@@ -133,6 +133,10 @@ def test_a_dataset_folder_is_read_as_from_the_hub(
     assert cells(dialog.data, 0)[1] == "p0"
     assert dialog.data.suggested_name() == "set"
     assert dialog.next_button.isEnabled()
+    dialog.data.hub_name.setFocus()
+    qtbot.keyClick(dialog.data.hub_name, Qt.Key.Key_Return)
+    settle(dialog.data, qtbot)
+    assert dialog.next_button.isVisible(), "Enter reads again and does not go on"
 
 
 @pytest.mark.parametrize(("scale", "mode"), [(1.0, "light"), (1.3, "dark")])

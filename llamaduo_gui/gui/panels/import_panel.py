@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QKeyEvent
 from PySide6.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -120,6 +120,14 @@ class ImportPanel(QWidget):
         source = self.model.sources[0] if self.model.sources else "data"
         name = source.removeprefix(_HUB).partition("@")[0].partition("#")[0]
         return Path(name).name.removesuffix(".gz").partition(".")[0] or "data"
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Enter in the name of a dataset reads it and goes no further to the dialog's button."""
+        is_enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        if is_enter and self.hub_name.hasFocus():
+            event.accept()
+            return
+        super().keyPressEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Take files."""

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from llamaduo_gui.core.errors import UserError
+from llamaduo_gui.core.config import SplitConfig
+from llamaduo_gui.core.errors import JobCancelledError, UserError
 from llamaduo_gui.core.types import Split
+from llamaduo_gui.data.reading import read_records
+from llamaduo_gui.data.splits import assign_splits
 from llamaduo_gui.pipeline.create import create_demo, create_project
 from llamaduo_gui.store.project import Project
 
@@ -90,3 +93,41 @@ def test_the_demo_project_is_made_once_and_then_opened(tmp_path: Path) -> None:
         assert first.config.student.base_model == "builtin:tiny"
     with create_demo(tmp_path / "demo") as again:
         assert again.get_setting("mark") == 1
+
+
+def test_the_stored_splits_are_the_planned_ones_also_beyond_one_batch(tmp_path: Path) -> None:
+    source = write_pairs(tmp_path / "c.jsonl", 2300)
+    told: list[tuple[int, int]] = []
+    created = create_project(
+        tmp_path / "p", [source], on_progress=lambda done, total: told.append((done, total))
+    )
+    records = read_records(source).records
+    planned = assign_splits(records, SplitConfig())
+    with Project.open(tmp_path / "p") as project:
+        for split in Split:
+            wanted = [r for r, s in zip(records, planned, strict=True) if s is split]
+            assert [row.record for row in project.records.by_split(split)] == wanted
+            assert created.splits[split.value] == len(wanted)
+    assert told[-1] == (source.stat().st_size,) * 2
+
+
+def test_an_import_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = write_pairs(tmp_path / "c.jsonl", 3000)
+
+    def stop(done: int, total: int) -> None:
+        raise JobCancelledError("Stopped.")
+
+    with pytest.raises(JobCancelledError):
+        create_project(tmp_path / "p", [source], on_progress=stop)
+    assert not (tmp_path / "p").exists()
+
+
+def test_every_format_makes_the_same_project(tmp_path: Path) -> None:
+    source = write_pairs(tmp_path / "c.jsonl", 30)
+    rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    other = tmp_path / "c.json"
+    other.write_text(json.dumps(rows), encoding="utf-8")
+    first = create_project(tmp_path / "a", [source])
+    second = create_project(tmp_path / "b", [str(other)])
+    assert first.splits == second.splits
+    assert second.formats == {"prompt and response columns": 30}
