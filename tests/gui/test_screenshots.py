@@ -60,7 +60,7 @@ def test_a_page_that_fails_fails_the_screenshots(
     def show(*_: object) -> None:
         raise RuntimeError("no such column")
 
-    monkeypatch.setattr(SettingsPage, "_show_keys", show)
+    monkeypatch.setattr(SettingsPage, "_show_services", show)
     make_data_project(tmp_path / "project").close()
     with pytest.raises(LlamaDuoError, match="page Settings failed: RuntimeError: no such column"):
         take_screenshots(tmp_path / "project", tmp_path / "out")

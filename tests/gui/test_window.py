@@ -138,6 +138,7 @@ def test_a_key_without_a_keyring_is_kept_for_the_session_and_says_so(
 ) -> None:
     page = window.show_page("settings")
     assert isinstance(page, SettingsPage)
+    qtbot.waitUntil(lambda: not page.background.is_busy, timeout=WAIT_MS)
     field = page.key_field("openai")
     QTest.keyClicks(field.field(), "sk-marked-5511")
     QTest.keyClick(field.field(), Qt.Key.Key_Return)

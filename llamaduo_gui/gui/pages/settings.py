@@ -1,4 +1,4 @@
-"""The Settings page: API keys, appearance, folders, and what this machine has."""
+"""The Settings page: providers and keys, limits, prices, appearance, and this machine."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QApplication, QFormLayout
 
 from llamaduo_gui.core.paths import user_state_dir
-from llamaduo_gui.core.secrets import ENVIRONMENT_VARIABLES, KeyringInfo, KeyStatus
-from llamaduo_gui.gui.dialogs.confirm import ConfirmDialog
 from llamaduo_gui.gui.pages.base import PageInfo, WorkspacePage
 from llamaduo_gui.gui.theme.settings import (
     TEXT_SCALES,
@@ -26,24 +25,16 @@ from llamaduo_gui.gui.theme.theme import apply_theme
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import combo_box
 from llamaduo_gui.gui.widgets.card import Card
-from llamaduo_gui.gui.widgets.key_field import KeyField
 from llamaduo_gui.gui.widgets.labels import Label
 from llamaduo_gui.gui.widgets.message_banner import MessageBanner
 from llamaduo_gui.gui.widgets.segmented import SegmentedControl
 from llamaduo_gui.gui.workspace import Workspace
 
-_SOURCES = {
-    "keyring": "in the keyring ({detail})",
-    "environment": "from the environment variable {detail}",
-    "session": "for this session only",
-    "none": "not set",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    keyring: KeyringInfo
-    statuses: tuple[KeyStatus, ...]
+if TYPE_CHECKING:
+    from llamaduo_gui.gui.models.services_view import ServicesView
+    from llamaduo_gui.gui.panels.own_values_card import OwnValuesCard
+    from llamaduo_gui.gui.panels.service_cards import ServiceCards
+    from llamaduo_gui.gui.widgets.key_field import KeyField
 
 
 class SettingsPage(WorkspacePage):
@@ -53,42 +44,51 @@ class SettingsPage(WorkspacePage):
         super().__init__("Settings", workspace)
         self._banner = MessageBanner()
         self.body.addWidget(self._banner)
-        self._fields: dict[str, KeyField] = {}
-        self._keyring_line = Label("Looking for a keyring...", tone="text2", wrap=True)
-        self.body.addWidget(self._build_keys())
+        self._cards: ServiceCards | None = None
+        self._problem = ""
+        self._reading = Label("Reading keys, limits and prices\u2026", tone="text2")
+        self.body.addWidget(self._reading)
         self.body.addWidget(self._build_appearance())
         self.body.addWidget(self._build_machine())
         self.body.addStretch(1)
 
+    @property
+    def cards(self) -> ServiceCards:
+        """Keys, limits and prices; RuntimeError until they are read."""
+        if self._cards is None:
+            raise RuntimeError("the page has not read its settings yet")
+        return self._cards
+
     def refresh(self) -> None:
-        """Ask the keyring and the machine again, off the GUI thread."""
-        self.background.run("keys", self._read_keys, self._show_keys, self._show_error)
+        """Ask the keyring, the project and the machine again, off the GUI thread."""
         self.background.run("gpu", describe_gpu, self._gpu.setText)
+        if self._cards is None:
+            self.background.run("cards", _load_cards, self._add_cards, self._show_error)
+        else:
+            self._cards.keys.refresh()
+            self._read_services()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """The settings of the project may have changed while another page was shown."""
+        super().showEvent(event)
+        self._read_services()
+
+    def shutdown(self) -> None:
+        """Drop what is being tried out."""
+        if self._cards is not None:
+            self._cards.keys.shutdown()
 
     def key_field(self, provider: str) -> KeyField:
-        """The field for the key of one provider; KeyError if it needs none."""
-        return self._fields[provider]
+        """The field for the key of one provider; KeyError until it is built."""
+        return self.cards.keys.panels[provider].key_field
+
+    def message(self) -> str:
+        """The problem shown above the cards, or an empty text."""
+        return self._banner.text() if self._banner.isVisible() else ""
 
     def choose_theme(self, mode: str) -> None:
         """Switch to `system`, `light` or `dark`."""
         self._mode.button(mode).click()
-
-    def _build_keys(self) -> Card:
-        from llamaduo_gui.providers.registry import all_providers
-
-        card = Card("API keys", "kept in the operating system's keyring, never in a file")
-        card.body.addWidget(self._keyring_line)
-        for name in ENVIRONMENT_VARIABLES:
-            info = all_providers().get(name)
-            if info is None:
-                continue
-            field = KeyField(info.title, "paste a key")
-            field.set_can_test(False)
-            field.save_requested.connect(partial(self._save_key, name))
-            field.delete_requested.connect(partial(self._ask_to_delete, name, info.title))
-            self._fields[name] = field
-            card.body.addWidget(field)
-        return card
 
     def _build_appearance(self) -> Card:
         card = Card("Appearance")
@@ -113,56 +113,56 @@ class SettingsPage(WorkspacePage):
         rows = _rows()
         rows.addRow("Processor", Label(describe_cpu(), selectable=True))
         rows.addRow("GPU", self._gpu)
+        own = str(user_state_dir() / "services.yaml")
+        rows.addRow("Limits and prices", Label(own, selectable=True))
         rows.addRow("Demo projects", Label(str(user_state_dir() / "demos"), selectable=True))
         rows.addRow("Models from the Hub", Label(hub_cache(), selectable=True))
         card.body.addLayout(rows)
         return card
 
-    def _read_keys(self) -> _Keys:
-        store = self.workspace.secrets
-        return _Keys(store.keyring_info(), tuple(store.status(name) for name in self._fields))
+    def _add_cards(self, make: type[ServiceCards]) -> None:
+        self._cards = cards = make(self.workspace.secrets, self.background, self._show_error)
+        place = self.body.indexOf(self._reading)
+        self._reading.hide()
+        for card in (cards.prices, cards.limits, cards.keys):
+            self.body.insertWidget(place, card)
+        for own in (cards.limits, cards.prices):
+            own.changed.connect(partial(self._keep, own))
+        self.refresh()
 
-    def _show_keys(self, keys: _Keys) -> None:
-        if keys.keyring.is_available:
-            self._keyring_line.setText(f"Keys are saved in {keys.keyring.name}.")
-        else:
-            self._keyring_line.setText(
-                f"There is {keys.keyring.name}: a key typed here is held in memory until the "
-                "window closes. Set the environment variable to keep it."
-            )
-        for status in keys.statuses:
-            text = _SOURCES[status.source].format(detail=status.detail)
-            if status.source == "none":
-                text += f" (or set {ENVIRONMENT_VARIABLES[status.provider][0]})"
-            self._fields[status.provider].set_source(
-                text,
-                is_set=status.source != "none",
-                can_delete=status.source in ("keyring", "session"),
-            )
-
-    def _save_key(self, provider: str, key: str) -> None:
-        def keep() -> KeyStatus:
-            return self.workspace.secrets.set(provider, key)
-
-        self._fields[provider].clear()
-        self.background.run("save", keep, lambda _: self.refresh(), self._show_error)
-
-    def _ask_to_delete(self, provider: str, title: str) -> None:
-        dialog = ConfirmDialog(
-            self,
-            f"Delete the key for {title}?",
-            "The key is removed from the keyring and from this session.",
-            "Delete key",
-            kind="danger",
+    def _read_services(self) -> None:
+        if self._cards is None:
+            return
+        project = self.session.project if self.session is not None else None
+        self.background.run(
+            "services",
+            partial(self._cards.read_services, project),
+            self._show_services,
+            self._show_error,
         )
-        dialog.accepted.connect(partial(self._delete_key, provider))
-        dialog.open()
 
-    def _delete_key(self, provider: str) -> None:
-        def delete() -> bool:
-            return self.workspace.secrets.delete(provider)
+    def _show_services(self, view: ServicesView) -> None:
+        if view.problem:
+            self._banner.show_message("bad", view.problem)
+        elif self._problem:
+            self._banner.clear()
+        self._problem = view.problem
+        self.cards.show_services(view)
 
-        self.background.run("delete", delete, lambda _: self.refresh(), self._show_error)
+    def _keep(self, card: OwnValuesCard, name: str, value: object) -> None:
+        self.background.run(
+            f"keep {name}",
+            partial(card.values.store, name, value),
+            lambda _: self._note_kept(),
+            self._show_error,
+        )
+
+    def _note_kept(self) -> None:
+        self._banner.clear()
+        self._read_services()
+        if self.session is not None:
+            # Pages that forecast cost and time read again what they make of replies.
+            self.session.changed.emit(frozenset({"replies"}))
 
     def _apply_appearance(self) -> None:
         modes = {"system": "system", "light": "light", "dark": "dark"}
@@ -175,6 +175,13 @@ class SettingsPage(WorkspacePage):
 
     def _show_error(self, text: str) -> None:
         self._banner.show_message("bad", text)
+
+
+def _load_cards() -> type[ServiceCards]:
+    # In a background thread: providers and settings take as long to load as the whole window.
+    from llamaduo_gui.gui.panels.service_cards import ServiceCards
+
+    return ServiceCards
 
 
 def describe_cpu() -> str:

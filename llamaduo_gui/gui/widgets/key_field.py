@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button, IconButton
-from llamaduo_gui.gui.widgets.labels import Label
+from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label
 from llamaduo_gui.gui.widgets.pill import Pill, PillKind
 
 
@@ -25,7 +32,7 @@ class KeyField(QWidget):
     def __init__(self, label: str, hint: str = "") -> None:
         super().__init__()
         self._label = Label(label, "strong")
-        self._source = Label("", "small", tone="text2")
+        self._source = ElidedLabel("", "small", tone="text2")
         self._state = Pill("")
         self._state.hide()
         self._field = QLineEdit()
@@ -37,11 +44,14 @@ class KeyField(QWidget):
         self._field.setClearButtonEnabled(False)
         self._show = IconButton("eye", f"Show the key for {label}")
         self._show.setCheckable(True)
-        self._test = Button("Test", name=f"Test the key for {label}")
+        self._test = Button("Test connection", name=f"Test the key for {label}")
         self._save = Button("Save", name=f"Save the key for {label}")
         self._delete = IconButton("trash", f"Remove the stored key for {label}")
         self._provider = label
         self._is_set = False
+        self._needs_key = True
+        # What can be done with a key only.
+        self._askers: list[QPushButton] = [self._test]
         self._lay_out()
         self._show.toggled.connect(self._set_shown)
         self._field.textChanged.connect(self._update_buttons)
@@ -56,10 +66,9 @@ class KeyField(QWidget):
         head = QHBoxLayout()
         head.setSpacing(SPACE.s)
         head.addWidget(self._label)
-        head.addWidget(self._source)
-        head.addStretch(1)
+        head.addWidget(self._source, 1)
         head.addWidget(self._state)
-        row = QHBoxLayout()
+        self._row = row = QHBoxLayout()
         row.setSpacing(SPACE.s)
         row.addWidget(self._field, 1)
         for button in (self._show, self._test, self._save, self._delete):
@@ -82,16 +91,36 @@ class KeyField(QWidget):
         """Show the outcome of a test, such as run/"Testing…", ok/"Works"; empty text hides it."""
         self._state.set(kind, text)
         self._state.setVisible(bool(text))
-        self._test.setEnabled(kind != "run" and self._has_key())
+        self._test.setEnabled(kind != "run" and self._can_ask())
+
+    def state_text(self) -> str:
+        """The outcome of a test as shown, or an empty text."""
+        return "" if self._state.isHidden() else self._state.text()
 
     def set_can_save(self, can_save: bool, tooltip: str = "") -> None:
         """Offer Save or not, for where no key can be kept."""
         self._save.setVisible(can_save)
         self._save.setToolTip(tooltip)
 
-    def set_can_test(self, can_test: bool) -> None:
-        """Offer Test or not, for providers without a way to try a key."""
-        self._test.setVisible(can_test)
+    def set_needs_key(self, needs_key: bool) -> None:
+        """Whether a service can be asked only with a key; otherwise Test is always offered."""
+        self._needs_key = needs_key
+        self._update_buttons()
+
+    def add_asker(self, button: QPushButton) -> None:
+        """Put a button after Test that, like it, needs a key."""
+        self._askers.append(button)
+        self._row.insertWidget(self._row.indexOf(self._test) + 1, button)
+        QWidget.setTabOrder(self._test, button)
+        self._update_buttons()
+
+    def test_button(self) -> QPushButton:
+        """The button that tries the service out."""
+        return self._test
+
+    def delete_button(self) -> QWidget:
+        """The button that removes the stored key; hidden where there is none to remove."""
+        return self._delete
 
     def clear(self) -> None:
         """Forget what was typed and mask the field again."""
@@ -106,12 +135,13 @@ class KeyField(QWidget):
         """The field itself, for focus and tab order."""
         return self._field
 
-    def _has_key(self) -> bool:
-        return self._is_set or bool(self._field.text().strip())
+    def _can_ask(self) -> bool:
+        return not self._needs_key or self._is_set or bool(self._field.text().strip())
 
     def _update_buttons(self) -> None:
         self._save.setEnabled(bool(self._field.text().strip()))
-        self._test.setEnabled(self._has_key())
+        for button in self._askers:
+            button.setEnabled(self._can_ask())
         self._show.setEnabled(bool(self._field.text()))
 
     def _on_save(self) -> None:
