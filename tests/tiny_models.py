@@ -25,7 +25,7 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
 )
 
-_CORPUS = (
+CORPUS = (
     "How many metres are in three kilometres? There are 3000 metres.",
     "Which queue does this ticket belong to? It belongs to the billing queue.",
     "The customer cannot log in after the update and asks for a new password.",
@@ -149,7 +149,7 @@ def _trained_tokenizer(vocab: int) -> str:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_CORPUS, trainer)
+    tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer.to_str()
 
 

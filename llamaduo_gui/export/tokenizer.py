@@ -110,9 +110,10 @@ def describe_tokenizer(tokenizer: Any, folder: Path, embedding_rows: int) -> Tok
     space_prefix = detect_space_prefix(definition) if is_pieces else "never"
     strips_after = _stripping(tokenizer)
     is_phi3 = _strips_as_phi3(strips_after, tokens, types)
+    pre = "default" if is_pieces else detect_pre_tokenizer(definition)
     return TokenizerSpec(
         model="llama" if is_pieces else "gpt2",
-        pre="default" if is_pieces else detect_pre_tokenizer(definition),
+        pre=pre,
         tokens=tokens,
         token_types=types,
         merges=() if is_pieces else tuple(map(" ".join, read_merges(definition))),
@@ -126,7 +127,7 @@ def describe_tokenizer(tokenizer: Any, folder: Path, embedding_rows: int) -> Tok
         normalizer="" if is_pieces else _normalizer(definition),
         chat_template=_chat_template(tokenizer, family.template_arguments),
         stop_ids=stop_ids,
-        warnings=_warnings(tokenizer, space_prefix, () if is_phi3 else strips_after),
+        warnings=_warnings(tokenizer, pre, space_prefix, () if is_phi3 else strips_after),
     )
 
 
@@ -134,21 +135,37 @@ def detect_pre_tokenizer(definition: dict[str, Any]) -> str:
     """llama.cpp's name for the pre-tokeniser of a tokenizer.json.
 
     The wrong name leaves the logits right and the tokens wrong (blank lines, digits), so an
-    unknown one is refused.
+    unknown one is refused. The name also fixes whether a word that is a token is taken without
+    merging; where merging makes every token from its own text anyway, either will do.
 
     Raises:
         UserError: no name fits.
     """
     steps = _steps(definition.get("pre_tokenizer") or {})
     ignore_merges = bool(definition["model"].get("ignore_merges", False))
-    for entry in _known_pre_tokenizers():
-        if tuple(entry["steps"]) == steps and entry["ignore_merges"] == ignore_merges:
+    fitting = [entry for entry in _known_pre_tokenizers() if tuple(entry["steps"]) == steps]
+    for entry in fitting:
+        if entry["ignore_merges"] == ignore_merges:
             return str(entry["name"])
+    if fitting and _merges_make_all_tokens(definition):
+        return str(fitting[0]["name"])
     known = ", ".join(entry["name"] for entry in _known_pre_tokenizers())
     raise UserError(
         "The tokeniser cuts text in a way that has no known equal in llama.cpp, so the GGUF would "
         f"read text differently; use a base model with one of these: {known}."
     )
+
+
+def _merges_make_all_tokens(definition: dict[str, Any]) -> bool:
+    vocabulary = definition["model"].get("vocab")
+    if not vocabulary:
+        return False
+    from tokenizers import Tokenizer
+
+    bare = {**definition, "pre_tokenizer": None, "normalizer": None, "post_processor": None}
+    bare["model"] = {**definition["model"], "ignore_merges": False}
+    merged = Tokenizer.from_str(json.dumps(bare)).encode_batch(list(vocabulary))
+    return all(len(encoding.ids) == 1 for encoding in merged)
 
 
 @cache
@@ -346,9 +363,13 @@ def _strips_as_phi3(
 
 
 def _warnings(
-    tokenizer: Any, space_prefix: SpacePrefix, stripping: tuple[str, ...]
+    tokenizer: Any, pre: str, space_prefix: SpacePrefix, stripping: tuple[str, ...]
 ) -> tuple[str, ...]:
-    found = []
+    found = [
+        f"llama.cpp cuts {entry['differs']}, in other places than the tokeniser."
+        for entry in _known_pre_tokenizers()
+        if entry["name"] == pre and "differs" in entry
+    ]
     left = [
         token.content
         for token in tokenizer.added_tokens_decoder.values()
