@@ -11,6 +11,7 @@ from llamaduo_gui.gui.connection_check import ConnectionCheck
 from llamaduo_gui.gui.theme.fonts import scaled
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button
+from llamaduo_gui.gui.widgets.card import Card
 from llamaduo_gui.gui.widgets.filter_bar import FilterBar
 from llamaduo_gui.gui.widgets.labels import Label
 from llamaduo_gui.gui.widgets.text_table import TextColumn, TextTable
@@ -75,7 +76,9 @@ class ModelListDialog(QDialog):
         column.addWidget(Label(f"Models of {self._title}", "verdict", wrap=True))
         column.addWidget(self.filter)
         column.addWidget(self.state)
-        column.addWidget(self.table, 1)
+        card = Card(flush=True)
+        card.body.addWidget(self.table)
+        column.addWidget(card, 1)
         column.addLayout(buttons)
 
     def ask(self, provider: str, base_url: str = "", key: str = "") -> None:
@@ -115,7 +118,7 @@ class ModelListDialog(QDialog):
             if all(word in f"{model.id} {model.title}".lower() for word in words)
         ]
         self.table.set_rows([(model.id, model.title) for model in found])
-        self.table.setColumnHidden(1, not any(model.title for model in self._models))
+        self.table.set_column_shown(1, any(model.title for model in self._models))
         self.filter.set_count(len(found), len(self._models))
         self.filter.setEnabled(bool(self._models))
         self._update_buttons()

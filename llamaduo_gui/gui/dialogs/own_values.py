@@ -161,12 +161,15 @@ class OwnValuesDialog(QDialog):
         buttons.addWidget(cancel)
         buttons.addWidget(self.save_button)
         column.addSpacing(SPACE.s)
+        column.addStretch(1)
         column.addLayout(buttons)
+        (self.fields.rows[0][1] if self._name else self.model).setFocus()
 
     def _save(self) -> None:
         model = self.model.text().strip()
         if not self._name and not model:
             self._banner.show_message("bad", "Name the model.", closable=False)
+            self.adjustSize()
             self.model.setFocus()
             return
         name = self._name or f"{self.provider.currentData()}:{model}"

@@ -137,6 +137,11 @@ class TextTable(QTableView):
         row = self.currentIndex().row()
         return self._model.rows[row][0] if 0 <= row < len(self._model.rows) else ""
 
+    def set_column_shown(self, column: int, is_shown: bool) -> None:
+        """Show or hide a column; the first takes the room."""
+        self.setColumnHidden(column, not is_shown)
+        self._fit()
+
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Give the first column the room that is left."""
         super().resizeEvent(event)
@@ -157,7 +162,8 @@ class TextTable(QTableView):
             return
         metrics, header = QFontMetrics(ui_font()), QFontMetrics(ui_font("small", MEDIUM))
         room = self.viewport().width()
-        for column in range(1, len(self._model.columns)):
+        shown = [n for n in range(1, len(self._model.columns)) if not self.isColumnHidden(n)]
+        for column in shown:
             texts = [metrics.horizontalAdvance(row[column]) for row in self._model.rows]
             width = max(
                 [header.horizontalAdvance(self._model.columns[column].text), *texts]
