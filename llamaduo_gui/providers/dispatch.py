@@ -22,7 +22,6 @@ from llamaduo_gui.providers.base import (
     Reply,
     UnreachableError,
 )
-from llamaduo_gui.providers.budget import reserve_call
 from llamaduo_gui.providers.faults import MAX_FAULTS, FaultPolicy, backoff_s
 from llamaduo_gui.providers.ledger import EngineStats, StoredReply
 from llamaduo_gui.providers.link import Link, completion
@@ -107,18 +106,13 @@ class Dispatch(Generic[Tag]):
     async def _send(self, work: _Work[Tag]) -> None:
         """Wait until money, limits and a slot are there for `work`, then let it go."""
         link = self._link
-        await reserve_call(link.budget, link.service, work.key, work.request)
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            await link.reserve(work.key, work.request)
+            undo.callback(link.release, work.key)
             await link.limiter.acquire(work.estimated_tokens)
-        except BaseException:
-            self._release_money(work)
-            raise
-        try:
+            undo.callback(link.limiter.release)
             link.begin(work.key, work.request, self._loss(work))
-        except BaseException:
-            self._release_money(work)
-            link.limiter.release()
-            raise
+            undo.pop_all()
         work.sent_at = time.monotonic()
         work.attempts += 1
         self._stats.sent += 1
@@ -192,7 +186,7 @@ class Dispatch(Generic[Tag]):
     async def _accept(self, work: _Work[Tag], reply: Reply) -> None:
         reply = self._link.priced(work.request, reply)
         await self._writer.store(completion(work.key, reply, work.attempts))
-        self._settle_money(work.key, reply.cost_usd)
+        self._link.settle(work.key, reply.cost_usd)
         self._policy.answered()
         tokens = reply.prompt_tokens + reply.completion_tokens
         self._link.limiter.settle(work.estimated_tokens, tokens)
@@ -205,7 +199,7 @@ class Dispatch(Generic[Tag]):
 
     def _give_up(self, work: _Work[Tag], error: ProviderError) -> None:
         text = str(error)
-        self._release_money(work)
+        self._link.release(work.key)
         self._link.replies.fail(work.key, error=text, attempts=work.attempts)
         self._stats.failed += 1
         self._finish(
@@ -225,11 +219,8 @@ class Dispatch(Generic[Tag]):
 
     def _lose(self, work: _Work[Tag]) -> None:
         """Count a request whose reply never came: it may have been paid."""
-        usd = self._link.lost_usd(work.request)
-        self._link.replies.lose({work.key: usd})
-        self._settle_money(work.key, usd)
         self._stats.lost += 1
-        self._stats.lost_usd += usd or 0.0
+        self._stats.lost_usd += self._link.lose({work.key: work.request})
 
     def _wait_for_limit(self, work: _Work[Tag], error: RateLimitedError) -> None:
         limiter = self._link.limiter
@@ -248,7 +239,7 @@ class Dispatch(Generic[Tag]):
             self._link.log(f"{error} Trying again.")
 
     def _put_back(self, work: _Work[Tag], delay_s: float) -> None:
-        self._release_money(work)
+        self._link.release(work.key)
         self._link.replies.release(work.key)
         self._stats.retried += 1
         self._queue.put_back(work, delay_s)
@@ -314,21 +305,10 @@ class Dispatch(Generic[Tag]):
         for task in dropped:
             task.cancel()
         await asyncio.gather(*dropped, return_exceptions=True)
-        losses = {work.key: self._link.lost_usd(work.request) for work in dropped.values()}
-        self._link.replies.lose(losses)
-        for key, usd in losses.items():
-            self._settle_money(key, usd)
-            self._stats.lost_usd += usd or 0.0
         self._stats.abandoned = len(dropped)
+        lost = {work.key: work.request for work in dropped.values()}
+        self._stats.lost_usd += self._link.lose(lost)
         self._link.log(f"{len(dropped)} requests were stopped under way; they count as lost.")
-
-    def _settle_money(self, key: str, usd: float | None) -> None:
-        if self._link.budget is not None:
-            self._link.budget.settle(key, usd)
-
-    def _release_money(self, work: _Work[Tag]) -> None:
-        if self._link.budget is not None:
-            self._link.budget.release(work.key)
 
 
 async def _see_through(work: Coroutine[Any, Any, None]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from llamaduo_gui.core.config import ServiceConfig
@@ -17,6 +18,7 @@ FIRST_GUESS_S = 2.0
 LONGEST_GUESS_S = 60.0
 # A reply that took fewer tokens than booked lets the next one leave sooner than was thought.
 LONGEST_NAP_S = 0.25
+SHORTEST_NAP_S = 0.002
 
 
 class RateLimiter:
@@ -53,6 +55,7 @@ class RateLimiter:
         self._tokens = Pace(max_tpm)
         self._slots = Slots()
         self._open_if_paced()
+        self._turns: deque[object] = deque()
         self._users: list[ServiceConfig] = []
         self._paused_until = -1e18
         self._guess_s = FIRST_GUESS_S / 2
@@ -102,15 +105,22 @@ class RateLimiter:
     async def acquire(self, tokens: int) -> None:
         """Wait until a request of about `tokens` tokens may leave, and book it.
 
-        `release` has to follow when the request is over, however it ended.
+        Who came first leaves first, whichever engine it is of. `release` has to follow when the
+        request is over, however it ended.
         """
         await self._slots.acquire()
+        turn = object()
+        with self._lock:
+            self._turns.append(turn)
         try:
-            while (delay := self._book_or_wait(tokens)) > 0:
+            while (delay := self._book_or_wait(turn, tokens)) > 0:
                 await asyncio.sleep(min(delay, LONGEST_NAP_S))
         except BaseException:
             self._slots.release()
             raise
+        finally:
+            with self._lock:
+                self._turns.remove(turn)
 
     def release(self) -> None:
         """A request that was let out is not under way any more."""
@@ -162,10 +172,12 @@ class RateLimiter:
             self.pause(self._guess_s if retry_after_s is None else retry_after_s)
             return is_new
 
-    def _book_or_wait(self, tokens: int) -> float:
-        """Book a request and return 0, or return the seconds until it can be."""
+    def _book_or_wait(self, turn: object, tokens: int) -> float:
+        """Book a request and return 0, or return the seconds after which to ask again."""
         with self._lock:
             delay = self.delay_s()
+            if turn is not self._turns[0]:
+                return max(delay, SHORTEST_NAP_S)
             if delay == 0:
                 now = self._clock()
                 # After a pause nothing is made up for: the service has just asked for less.
