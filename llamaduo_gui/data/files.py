@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import gzip
 import io
+import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,11 +74,13 @@ class DataFile:
         self.path = path
         self.share_read = 0.0
         try:
-            if path.is_dir():
+            status = path.stat()
+            if stat.S_ISDIR(status.st_mode):
                 raise DataError(f"{path} is a folder; choose a data file in it.")
-            self.size_bytes = path.stat().st_size
+            self.size_bytes = status.st_size
             with path.open("rb", buffering=0) as raw:
                 start = raw.read(HEAD_BYTES) or b""
+            self._small = start if len(start) < HEAD_BYTES else None
             self.is_gzip = start.startswith(_GZIP)
             if self.is_gzip:
                 with self.open_binary() as stream:
@@ -128,7 +131,7 @@ class DataFile:
         """
         is_bytewise = self.encoding.codec in ("utf-8", "utf-8-sig", "cp1252")
         try:
-            with self.path.open("rb", buffering=0) as raw:
+            with self._open_raw() as raw:
                 counted = _Counted(raw, self)
                 buffered: BinaryIO = io.BufferedReader(counted, _CHUNK)
                 if self.is_gzip:
@@ -145,6 +148,11 @@ class DataFile:
         except OSError as error:
             text = f"{self.path} cannot be read ({error.strerror or error})."
             raise DataError(text) from error
+
+    def _open_raw(self) -> io.FileIO | io.BytesIO:
+        """The bytes on disk; those of a small file are known already."""
+        small = self._small
+        return self.path.open("rb", buffering=0) if small is None else io.BytesIO(small)
 
     def _find_encoding(self, start: bytes) -> Encoding:
         for mark, codec, title in _MARKS:
@@ -174,7 +182,7 @@ class DataFile:
 class _Counted(io.RawIOBase):
     """Passes bytes on and notes how much of the file they are."""
 
-    def __init__(self, raw: io.FileIO, file: DataFile) -> None:
+    def __init__(self, raw: io.FileIO | io.BytesIO, file: DataFile) -> None:
         self._raw = raw
         self._file = file
         self._done = 0

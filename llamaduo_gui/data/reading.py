@@ -132,6 +132,8 @@ class RecordReader:
             if item.file is not None and item.file.encoding.is_guess:
                 note = f"{item.name} was read as {item.file.encoding.title}."
                 self.report.notes.append(note)
+            if item.note:
+                self.report.notes.append(item.note)
 
     @property
     def opened(self) -> Sequence[OpenedSource]:

@@ -28,6 +28,7 @@ class OpenedSource:
     Attributes:
         name: short and unique among the sources, part of every record's `source`.
         size_bytes: on disk; 0 where it is not known.
+        note: what to know about it, one sentence, or empty.
     """
 
     name: str
@@ -37,6 +38,7 @@ class OpenedSource:
     rows: Callable[[], Iterator[RawRow]]
     size_bytes: int = 0
     file: DataFile | None = None
+    note: str = ""
 
 
 def open_source(
@@ -56,7 +58,11 @@ def open_source(
     if remote is not None:
         text = str(source)
         key = text.removeprefix(remote.prefix)
-        return OpenedSource(name or text, text, remote.title, "row", lambda: remote.rows(key))
+        note = remote.note(key)
+        rows_of = remote.rows
+        return OpenedSource(
+            name or text, text, remote.title, "row", lambda: rows_of(key), note=note
+        )
     file = DataFile(Path(source).expanduser())
     info = container or find_container(file)
     packed = " packed with gzip" if file.is_gzip else ""

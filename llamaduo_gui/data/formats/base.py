@@ -114,12 +114,14 @@ class RemoteInfo:
         title: for people.
         prefix: what a source's text begins with, such as "hub:".
         rows: every row of the source named by the text after the prefix; raises DataError.
+        note: what to know about that source, one sentence, or an empty text.
     """
 
     name: str
     title: str
     prefix: str
     rows: Callable[[str], Iterator[RawRow]]
+    note: Callable[[str], str]
 
 
 def plain_labels(row: Row) -> dict[str, str | None]:

@@ -156,4 +156,11 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-INFO = RemoteInfo("hub", "Hugging Face dataset", "hub:", _rows)
+def _note(text: str) -> str:
+    name = parse_name(text)
+    if name.revision or name.is_folder:
+        return ""
+    return f"{name.identifier} was named without a revision: a later import may give other rows."
+
+
+INFO = RemoteInfo("hub", "Hugging Face dataset", "hub:", _rows, _note)

@@ -14,6 +14,7 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, Revisio
 from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.data.formats.hub import HubDataset, _explain, parse_name
 from llamaduo_gui.data.reading import read_records
+from llamaduo_gui.data.sources import open_source
 
 ROWS = [{"prompt": f"p{n}", "response": f"r{n}"} for n in range(3)]
 
@@ -45,6 +46,12 @@ def test_what_the_library_saved_to_disk_is_read(tmp_path: Path) -> None:
         result = read_records(f"hub:{tmp_path / name}", on_error="refuse")
         assert [record.target for record in result.records] == ["r0", "r1", "r2"]
         assert result.sources[0] == f"hub:{tmp_path / name}:1"
+
+
+def test_a_dataset_without_a_revision_is_noted_and_a_folder_is_not(tmp_path: Path) -> None:
+    assert "without a revision" in open_source("hub:owner/name#train").note
+    assert open_source("hub:owner/name@abc").note == ""
+    assert open_source(f"hub:{tmp_path}").note == ""
 
 
 def test_several_splits_have_to_be_named(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from llamaduo_gui.data.conversion import ReadOptions, convert_row, make_options
 from llamaduo_gui.data.reading import read_records
 from llamaduo_gui.data.rows import RowError
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 10_000
 ROWS: list[dict[str, Any]] = [
     {"prompt": "caf\u00e9?", "response": "yes", "category": "a"},
