@@ -12,6 +12,7 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from llamaduo_gui.core.events import Level
+from llamaduo_gui.core.weights_hash import has_weights, hash_weights
 from llamaduo_gui.store.rows import ArtifactRow, LogRow
 from llamaduo_gui.store.schema import artifacts, log_lines, training_log
 
@@ -138,10 +139,20 @@ class LogLines:
 
 
 def measure(path: Path) -> tuple[int, str]:
-    """Size in bytes and SHA-256 of a file; of a folder, over its files by relative name."""
+    """Size in bytes and SHA-256 of a file.
+
+    Of a folder with safetensors weights the hash is of these alone (`hash_weights`), so that equal
+    weights have equal hashes; of another folder, over its files by relative name.
+
+    Raises:
+        OSError, ValueError: a file cannot be read or is damaged.
+    """
     digest = hashlib.sha256()
     if path.is_file():
         return _feed(path, digest), digest.hexdigest()
+    if has_weights(path):
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return size, hash_weights(path)
     total = 0
     for item in sorted(file for file in path.rglob("*") if file.is_file()):
         digest.update(item.relative_to(path).as_posix().encode())
