@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from llamaduo_gui import __version__, console, console_data
+from llamaduo_gui.core.config import QuantName
 from llamaduo_gui.core.errors import LlamaDuoError, UserError
 from llamaduo_gui.core.secrets import ENVIRONMENT_VARIABLES, SecretStore
 
@@ -118,7 +120,7 @@ def _add_stage_commands(
     text = "write the best student as a GGUF file"
     parser = commands.add_parser("export", help=text, description=text, parents=[shared])
     parser.add_argument("project", type=Path, metavar="DIR")
-    parser.add_argument("--quant", choices=("F32", "F16", "BF16", "Q8_0", "Q4_K_M"))
+    parser.add_argument("--quant", choices=get_args(QuantName))
     parser.add_argument("--out", type=Path, metavar="FILE", help="also copy the file to here")
     parser.set_defaults(command=_stage, stage="export")
 

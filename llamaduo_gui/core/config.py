@@ -130,10 +130,32 @@ class DecisionConfig(_Section):
     resamples: Annotated[int, Field(ge=200, le=100_000)] = 2000
 
 
-class ExportConfig(_Section):
-    """The GGUF written at the end."""
+QuantName = Literal[
+    "F32",
+    "F16",
+    "BF16",
+    "Q8_0",
+    "Q6_K",
+    "Q5_K_M",
+    "Q5_K_S",
+    "Q4_K_M",
+    "Q4_K_S",
+    "Q3_K_L",
+    "Q3_K_M",
+    "Q2_K",
+]
+"""Types of an exported GGUF; `resources/gguf/quants.toml` describes them."""
 
-    quant: Literal["F32", "F16", "BF16", "Q8_0", "Q4_K_M"] = "Q4_K_M"
+
+class ExportConfig(_Section):
+    """The GGUF written at the end.
+
+    `merge` says what a QLoRA adapter is merged onto: the 16-bit base, the dequantised 4-bit weights
+    it was trained on, or (auto) whichever answers the validation split with the lower loss.
+    """
+
+    quant: QuantName = "Q4_K_M"
+    merge: Literal["auto", "base", "dequantized"] = "auto"
 
 
 class BudgetConfig(_Section):

@@ -16,13 +16,12 @@ from llamaduo_gui.core.llama_library import (
     load_library,
     usable_threads,
 )
+from llamaduo_gui.core.quants import load_quants
 
-# llama_ftype of the quantisations made here; llama.h.
-K_QUANTS: dict[str, int] = {"Q4_K_M": 15}
-
-# Types a tensor may have without being a fallback: a mixture raises some tensors on purpose.
-_INTENDED: dict[str, frozenset[str]] = {"Q4_K_M": frozenset({"Q4_K", "Q6_K", "F32"})}
-
+# llama_ftype of the quantisations that llama.cpp makes.
+K_QUANTS: dict[str, int] = {
+    name: quant.code for name, quant in load_quants().items() if not quant.is_direct
+}
 
 # llama.cpp logs a line like "[   3/  21]  blk.0.ffn_down.weight - [512, 256, 1, 1], ..." a tensor.
 _TENSOR_LINE = re.compile(r"^\[\s*(\d+)/\s*\d+\]")
@@ -60,7 +59,7 @@ def fallback_types(file: GgufFile, quant: str) -> dict[str, int]:
     """Tensors that did not get the type asked for, counted by the type they have.
 
     Rows that are not a multiple of 256 weights cannot be K-quants: llama.cpp silently makes them
-    Q5_0 or Q8_0, and those not a multiple of 32 F16.
+    Q5_0, Q8_0 or another type of 32 weights a block, and those not a multiple of 32 F16.
     """
-    intended = _INTENDED.get(quant, frozenset({quant, "F32"}))
+    intended = load_quants()[quant].types
     return {name: count for name, count in file.tensor_types.items() if name not in intended}
