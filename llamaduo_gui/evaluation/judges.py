@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from llamaduo_gui.core.config import JudgeConfig
+from llamaduo_gui.core.loose_json import repair_json
 from llamaduo_gui.core.types import Message, Metric, Record
 from llamaduo_gui.core.wire import delimit, load_prompt
 from llamaduo_gui.providers.base import ChatRequest, ReplySchema
@@ -121,14 +122,9 @@ def _load(text: str) -> Any:
 
 def _repair(text: str) -> Iterator[dict[str, Any]]:
     """The object a forgiving parser sees, unless the text ends in what may be half a number."""
-    import json_repair
-
     if len(text) > _LONGEST_REPAIR or _ENDS_INSIDE_A_NUMBER.search(text.rstrip()):
         return
-    try:
-        found = json_repair.loads(text)
-    except (ValueError, RecursionError):
-        return
+    found = repair_json(text)
     if isinstance(found, dict):
         yield found
 

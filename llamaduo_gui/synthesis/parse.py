@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
-import json_repair
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from llamaduo_gui.core.loose_json import repair_json
 from llamaduo_gui.core.types import RejectReason
 from llamaduo_gui.providers.base import FinishReason
 
@@ -129,11 +129,7 @@ def _find_list(text: str) -> _FoundList | None:
         return None
     likely = _LIKELY_START.search(text)
     start = likely.start() if likely else starts[0]
-    try:
-        repaired = json_repair.loads(text[start : start + _MAX_REPAIRED], skip_json_loads=True)
-    except (ValueError, RecursionError):
-        return None
-    entries = _entries_of(repaired)
+    entries = _entries_of(repair_json(text[start : start + _MAX_REPAIRED], is_broken=True))
     if entries is None:
         return None
     return _FoundList(entries, is_closed=False, complete=_count_complete(text, start))

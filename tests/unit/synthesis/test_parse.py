@@ -157,6 +157,11 @@ def test_a_reply_without_pairs_is_one_schema_reject(text: str) -> None:
     assert reasons(text) == [RejectReason.SCHEMA]
 
 
+def test_a_fence_in_the_place_of_a_key_is_read_without_a_traceback() -> None:
+    broken = '{"pairs": [{"instruction": "a", "```json\n{"pairs": [```json\nresponse": "4"}]}'
+    assert RejectReason.SCHEMA in reasons(broken)
+
+
 def test_deep_nesting_and_long_replies_end_quickly() -> None:
     assert reasons("[" * 200_000) == [RejectReason.SCHEMA]
     assert reasons('{"pairs": ' * 50_000)
