@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from llamaduo_gui.core.chat_templates import set_chat_template
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.ml_libraries import prepare_ml_libraries
+from llamaduo_gui.core.model_family import detect_family
 
 _SHOWN_KEYS = 3
 
@@ -50,11 +52,17 @@ def load_causal_lm(folder: Path, **settings: Any) -> Any:
     return model
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, trained: Path | None = None) -> Any:
     """The tokeniser in `folder`, with a padding token and a chat template.
 
+    A base model without a chat template gets a shipped one (core/chat_templates.py).
+
+    Args:
+        folder: of the base model.
+        trained: folder of what was trained on it, whose template then counts.
+
     Raises:
-        UserError: its files are damaged, or it has no chat template.
+        UserError: its files are damaged, or it has no token that ends an answer.
     """
     prepare_ml_libraries()
     from transformers import AutoTokenizer
@@ -64,11 +72,7 @@ def load_tokenizer(folder: Path) -> Any:
     except (OSError, ValueError, KeyError) as error:
         text = f"The tokeniser in {folder} cannot be loaded ({_first_line(error)})."
         raise UserError(text) from error
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"The model in {folder} has no chat template, so it cannot hold a conversation; "
-            "choose its instruct version."
-        )
+    set_chat_template(tokenizer, detect_family(folder), trained)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -16,6 +16,8 @@ from llamaduo_gui.core.config import describe_problem
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.paths import resource
 
+_GENERIC = "generic"
+
 
 class ModelFamily(BaseModel):
     """One file of `resources/model_families`.
@@ -29,6 +31,9 @@ class ModelFamily(BaseModel):
         gguf_architecture: its name in a GGUF file; None means that export is not supported.
         stop_tokens: texts of the tokens that end an answer; those a tokeniser lacks are ignored.
         lora_targets: names of the linear layers adapted when a recipe says `auto`.
+        is_known: False for generic settings given to a model of an unknown type.
+        base_template: which of `resources/chat_templates` a base model without a chat template
+            gets; empty for the first one whose tokens it has.
         template_arguments: passed to the chat template in training and in generation alike.
         template_note: what to know about its chat template, in a sentence or two.
         response_marker: text of the rendered chat after which the assistant's answer begins.
@@ -45,6 +50,8 @@ class ModelFamily(BaseModel):
     gguf_architecture: str | None = None
     stop_tokens: tuple[str, ...] = ()
     lora_targets: tuple[str, ...] = ()
+    is_known: bool = True
+    base_template: str = ""
     template_arguments: dict[str, Any] = Field(default_factory=dict)
     template_note: str = ""
     response_marker: str = ""
@@ -59,14 +66,15 @@ def load_families() -> tuple[ModelFamily, ...]:
     Raises:
         ConfigError: a file has an unknown key or a wrong value.
     """
-    return tuple(_load(path) for path in sorted(resource("model_families").glob("*.yaml")))
+    paths = sorted(resource("model_families").glob("*.yaml"))
+    return tuple(_load(path) for path in paths if path.stem != _GENERIC)
 
 
 def detect_family(folder: Path) -> ModelFamily:
     """The family of the model in `folder`, by `model_type` of its config.json and its tokens.
 
-    A model of another type gets a family of its own without a GGUF architecture: it can be
-    trained and asked, but not exported.
+    A model of another type gets generic settings under its own name, without a GGUF architecture:
+    it can be trained and asked, and exported only through a llama.cpp checkout.
 
     Raises:
         UserError: the folder holds no readable config.json.
@@ -76,7 +84,22 @@ def detect_family(folder: Path) -> ModelFamily:
     for family in sorted(candidates, key=lambda item: not item.marker_token):
         if not family.marker_token or _has_token(folder, family.marker_token):
             return family
-    return ModelFamily(name=model_type, model_types=(model_type,))
+    generic = _load(resource("model_families", f"{_GENERIC}.yaml"))
+    return generic.model_copy(
+        update={"name": model_type, "model_types": (model_type,), "is_known": False}
+    )
+
+
+def unknown_family_sentences(family: ModelFamily) -> str:
+    """What a person should know about a model of an unknown family; empty for a known one."""
+    if family.is_known:
+        return ""
+    return (
+        f"Models of the type {family.name} are not among the families this program knows: it uses "
+        "generic settings (LoRA on all linear layers, the chat template of the tokeniser or "
+        "ChatML, the stop tokens of generation_config.json). They can be exported only through "
+        "the converter of a llama.cpp checkout."
+    )
 
 
 def stop_token_ids(

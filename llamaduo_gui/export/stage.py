@@ -151,7 +151,7 @@ def _prepare(
         reference = config.student
         base, adapter = resolve_base_model(reference.base_model, reference.revision), folder
     model = open_model(base, adapter)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, adapter)
     spec = describe_tokenizer(tokenizer, base, model.embedding_rows)
     description = describe_export(
         project.name, config, base, round_number=round_number, student_hash=student.sha256

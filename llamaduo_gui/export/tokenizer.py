@@ -11,6 +11,8 @@ from typing import Any
 
 import gguf
 
+from llamaduo_gui.core.chat_templates import set_chat_template, tokenizer_has_system_role
+from llamaduo_gui.core.conversation import MERGING_PRELUDE
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.ml_libraries import prepare_ml_libraries
 from llamaduo_gui.core.model_family import detect_family, stop_token_ids
@@ -70,8 +72,12 @@ class TokenizerSpec:
     strips_as_phi3: bool = False
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, trained: Path | None = None) -> Any:
     """The tokeniser as training uses it; some classes rebuild what tokenizer.json says.
+
+    Args:
+        folder: of the base model.
+        trained: folder of what was trained on it, for the chat template of a base without one.
 
     Raises:
         UserError: the folder holds no tokeniser that can be loaded without running its code.
@@ -85,6 +91,7 @@ def load_tokenizer(folder: Path) -> Any:
         raise UserError(f"The tokeniser in {folder} cannot be loaded ({error}).") from error
     if not tokenizer.is_fast:
         raise UserError(f"The tokeniser in {folder} has no tokenizer.json; export needs one.")
+    set_chat_template(tokenizer, detect_family(folder), trained)
     return tokenizer
 
 
@@ -321,11 +328,12 @@ def _added_ends(tokenizer: Any) -> tuple[bool, bool]:
 
 
 def _chat_template(tokenizer: Any, arguments: dict[str, Any]) -> str:
-    """The template, with the family's arguments as its defaults.
+    """The template, with the family's arguments as its defaults and a place for a system turn.
 
     Training and generation pass these arguments; programs that run the GGUF do not, and would
     ask the model differently from how it was trained. Jinja drops the line break after a block
-    here, so the rest renders as it did.
+    here, so the rest renders as it did. A template without a system role gets the turns as
+    `fit_turns` makes them, whoever renders it.
     """
     template = tokenizer.chat_template
     if isinstance(template, dict):
@@ -337,7 +345,8 @@ def _chat_template(tokenizer: Any, arguments: dict[str, Any]) -> str:
         for name, value in arguments.items()
         if name in template
     )
-    return defaults + template
+    prelude = "" if tokenizer_has_system_role(tokenizer, arguments) else MERGING_PRELUDE
+    return defaults + prelude + template
 
 
 def _jinja(value: object) -> str:

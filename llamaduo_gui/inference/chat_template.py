@@ -13,6 +13,7 @@ import jinja2.nodes
 import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from llamaduo_gui.core.conversation import Turn, fit_turns, has_system_role
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.llama_library import LlamaModel
 from llamaduo_gui.core.types import Message
@@ -50,22 +51,26 @@ class ChatTemplate:
             self._template = _environment().from_string(str(text))
         except jinja2.TemplateError as error:
             raise UserError(f"The chat template in the GGUF is broken: {error}.") from error
+        self._has_system_role = has_system_role(self._render)
 
     def render(self, messages: Iterable[Message]) -> str:
         """The conversation as one text, up to where the assistant's answer begins.
 
+        A template without a system role gets the system turn in the user's (see `fit_turns`).
+
         Raises:
-            UserError: the template does not take such a conversation (a system turn, say).
+            UserError: the template does not take such a conversation.
         """
-        turns = [message.to_dict() for message in messages]
+        turns = fit_turns(messages, has_system_role=self._has_system_role)
         try:
-            return self._template.render(
-                messages=turns, add_generation_prompt=True, **self._special
-            )
+            return self._render(turns)
         except jinja2.TemplateError as error:
             raise UserError(
                 f"The model's chat template does not take this conversation: {error}."
             ) from error
+
+    def _render(self, turns: list[Turn]) -> str:
+        return self._template.render(messages=turns, add_generation_prompt=True, **self._special)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

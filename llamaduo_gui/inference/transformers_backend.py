@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from llamaduo_gui.core.causal_lm import load_causal_lm, load_tokenizer
+from llamaduo_gui.core.chat_templates import tokenizer_has_system_role
+from llamaduo_gui.core.conversation import fit_turns
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.model_family import ModelFamily, detect_family, stop_token_ids
 from llamaduo_gui.core.types import Message
@@ -95,6 +97,7 @@ class TransformersBackend:
         self._model = model
         self._tokenizer = tokenizer
         self._family = family
+        self._has_system_role = tokenizer_has_system_role(tokenizer, family.template_arguments)
         self._device = next(model.parameters()).device
         declared = getattr(model.generation_config, "eos_token_id", None)
         self._stop_ids = stop_token_ids(tokenizer, family, declared)
@@ -117,7 +120,7 @@ class TransformersBackend:
             UserError: a file is missing or damaged, or memory does not suffice.
         """
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        tokenizer = load_tokenizer(base)
+        tokenizer = load_tokenizer(base, adapter)
         model = load_causal_lm(base, dtype=_choose_dtype(device))
         if adapter is not None:
             model = _add_adapter(model, adapter)
@@ -172,7 +175,7 @@ class TransformersBackend:
 
     def encode_prompt(self, messages: Iterable[Message]) -> list[int]:
         """Token ids of a conversation up to where the assistant's answer begins."""
-        turns = [message.to_dict() for message in messages]
+        turns = fit_turns(messages, has_system_role=self._has_system_role)
         ids: list[int] = self._tokenizer.apply_chat_template(
             turns,
             add_generation_prompt=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo_gui.core.base_model import read_model_config
+from llamaduo_gui.core.chat_templates import TEMPLATE_FILE
 
 NOTE = "training.json"
 """In the folder: the plan's fingerprint, the summary and the resolved recipe."""
@@ -26,7 +27,13 @@ _TOKENIZER_FILES = (
 
 
 def save_trained(
-    model: Any, base: Path, target: Path, *, reference: str, note: Mapping[str, Any]
+    model: Any,
+    base: Path,
+    target: Path,
+    *,
+    reference: str,
+    note: Mapping[str, Any],
+    lent_template: str = "",
 ) -> None:
     """Write the adapter or the whole model to `target` in one step.
 
@@ -38,6 +45,7 @@ def save_trained(
         target: folder to make; an older one is replaced.
         reference: how the user names the base model; written in place of this machine's path.
         note: content of `training.json`.
+        lent_template: the chat template it was trained with, if the base model has none.
     """
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -53,6 +61,8 @@ def save_trained(
         for item in base.glob(pattern):
             if item.is_file():
                 shutil.copyfile(item, partial / item.name)
+    if lent_template:
+        (partial / TEMPLATE_FILE).write_text(lent_template, encoding="utf-8")
     text = json.dumps(note, indent=2, ensure_ascii=False)
     (partial / NOTE).write_text(text, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llamaduo_gui.core.chat_templates import tokenizer_has_system_role
+from llamaduo_gui.core.conversation import Turn, fit_turns
 from llamaduo_gui.core.errors import DataError
 from llamaduo_gui.core.model_family import ModelFamily
 from llamaduo_gui.core.types import Message
+from llamaduo_gui.training.answer_spans import find_answers, tokenize_spans
 
 IGNORED = -100
 """The label of a token that does not count in the loss (PyTorch's convention)."""
@@ -50,9 +53,10 @@ class EncodedSet:
 class ConversationEncoder:
     """Applies a model's chat template and marks the assistant's tokens.
 
-    Which tokens are the assistant's is told, in this order, by the template's own
-    `{% generation %}` markers, by TRL's training version of a template it knows, and else by
-    where the rendered prompt ends and the rendered answer goes on.
+    Which tokens are the assistant's is read off the template itself (answer_spans.py), the same
+    way for every family: the answer and its stop token, and nothing of the turn's header. That
+    needs no `{% generation %}` markers; TRL's marked versions of known templates mark the same
+    answers, some with the line break before them.
 
     Args:
         tokenizer: of transformers, with a chat template.
@@ -72,8 +76,9 @@ class ConversationEncoder:
         self._tokenizer = tokenizer
         self._arguments = family.template_arguments
         self._stop_ids = frozenset(stop_ids)
+        self._stop_texts = [str(tokenizer.convert_ids_to_tokens(item)) for item in self._stop_ids]
         self._is_assistant_only = is_assistant_only
-        self._marked_template = find_marked_template(tokenizer)
+        self._has_system_role = tokenizer_has_system_role(tokenizer, self._arguments)
 
     def encode(self, messages: Sequence[Message]) -> Example:
         """Token ids and labels of a conversation that ends with the assistant.
@@ -81,11 +86,9 @@ class ConversationEncoder:
         Raises:
             DataError: the chat template refuses the turns, or no answer is found in them.
         """
-        turns = [message.to_dict() for message in messages]
-        if self._marked_template is not None:
-            ids, is_learnt = self._encode_marked(turns)
-        else:
-            ids, is_learnt = self._encode_by_prefix(turns)
+        turns = fit_turns(messages, has_system_role=self._has_system_role)
+        text, spans = find_answers(self._render, turns, self._stop_texts)
+        ids, is_learnt = tokenize_spans(self._tokenize, text, spans)
         self._end_at_stops(ids, is_learnt)
         if not self._is_assistant_only:
             return Example(ids, list(ids))
@@ -96,43 +99,6 @@ class ConversationEncoder:
             )
         pairs = zip(ids, is_learnt, strict=True)
         return Example(ids, [token if learnt else IGNORED for token, learnt in pairs])
-
-    def _encode_marked(self, turns: list[dict[str, str]]) -> tuple[list[int], list[bool]]:
-        found = self._apply(
-            turns,
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-            chat_template=self._marked_template,
-        )
-        return list(found["input_ids"]), [bool(item) for item in found["assistant_masks"]]
-
-    def _encode_by_prefix(self, turns: list[dict[str, str]]) -> tuple[list[int], list[bool]]:
-        """Tokenise prompt and answer apart, as they are in generation, and learn the answers."""
-        text = self._apply(turns, tokenize=False)
-        ids: list[int] = []
-        is_learnt: list[bool] = []
-        position = 0
-        for start, end in self._answer_spans(turns, text):
-            for piece, learnt in ((text[position:start], False), (text[start:end], True)):
-                tokens = self._tokenizer(piece, add_special_tokens=False)["input_ids"]
-                ids += tokens
-                is_learnt += [learnt] * len(tokens)
-            position = end
-        rest = self._tokenizer(text[position:], add_special_tokens=False)["input_ids"]
-        return ids + rest, is_learnt + [False] * len(rest)
-
-    def _answer_spans(self, turns: list[dict[str, str]], text: str) -> list[tuple[int, int]]:
-        """Character spans of the answers; an earlier turn that renders otherwise has none."""
-        spans = []
-        for index, turn in enumerate(turns):
-            if turn["role"] != "assistant":
-                continue
-            prompt = self._apply(turns[:index], tokenize=False, add_generation_prompt=True)
-            through = self._apply(turns[: index + 1], tokenize=False)
-            if text.startswith(through) and through.startswith(prompt):
-                spans.append((len(prompt), len(through)))
-        return spans
 
     def _end_at_stops(self, ids: list[int], is_learnt: list[bool]) -> None:
         """Make each answer end with its stop token, and learn nothing after it in that turn.
@@ -153,30 +119,23 @@ class ConversationEncoder:
             ids.append(end)
             is_learnt.append(True)
 
-    def _apply(self, turns: list[dict[str, str]], **settings: Any) -> Any:
+    def _tokenize(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _render(self, turns: list[Turn], *, is_prompt: bool) -> str:
         from jinja2 import TemplateError
 
         try:
-            return self._tokenizer.apply_chat_template(turns, **settings, **self._arguments)
+            found = self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=is_prompt, **self._arguments
+            )
         except TemplateError as error:
             roles = ", ".join(turn["role"] for turn in turns)
             raise DataError(
                 f"The base model's chat template refuses a conversation of {roles} ({error}); "
                 "remove such records or choose another base model."
             ) from error
-
-
-def find_marked_template(tokenizer: Any) -> str | None:
-    """The template with `{% generation %}` markers: the model's own, or TRL's for a known one."""
-    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
-
-    template: str = tokenizer.get_chat_template()
-    if has_generation_markers(template):
-        return template
-    try:
-        return get_training_chat_template(tokenizer)
-    except ValueError:
-        return None
+        return str(found)
 
 
 def encode_records(

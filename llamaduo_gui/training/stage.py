@@ -15,11 +15,12 @@ from typing import Any
 
 from llamaduo_gui.core.base_model import read_model_config, resolve_base_model
 from llamaduo_gui.core.causal_lm import load_tokenizer
+from llamaduo_gui.core.chat_templates import lent_template, template_sentence
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.ml_libraries import prepare_ml_libraries
-from llamaduo_gui.core.model_family import detect_family, stop_token_ids
+from llamaduo_gui.core.model_family import detect_family, stop_token_ids, unknown_family_sentences
 from llamaduo_gui.core.types import Origin, Split
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import RecordRow, RunRow
@@ -130,6 +131,8 @@ def _train(
         "validation_left_out": task.validation.too_long,
         "longest_record": task.train.longest,
         "resumed_from_step": _step_of(resume_from),
+        "family": task.family.title if task.family.is_known else f"unknown ({task.family.name})",
+        "chat_template": template_sentence(task.tokenizer) or "the base model's own",
         "device": task.numerics.device,
         "dtype": str(task.numerics.compute).removeprefix("torch."),
         "seed": run.seed,
@@ -139,7 +142,15 @@ def _train(
     }
     note = {"fingerprint": plan.fingerprint, "round": plan.round_number, **summary}
     with explained_failures(task):
-        save_trained(outcome.model, plan.base, plan.target, reference=plan.reference, note=note)
+        lent = lent_template(task.tokenizer)
+        save_trained(
+            outcome.model,
+            plan.base,
+            plan.target,
+            reference=plan.reference,
+            note=note,
+            lent_template=lent.text if lent else "",
+        )
     context.log(_SOURCE, _end_text(summary), run_id=run.id)
     del outcome, task
     _free_memory()
@@ -160,6 +171,9 @@ def _make_task(
 
     family = detect_family(plan.base)
     tokenizer = load_tokenizer(plan.base)
+    for text in (unknown_family_sentences(family), template_sentence(tokenizer)):
+        if text:
+            _warn(context, run, text)
     encoder = ConversationEncoder(
         tokenizer,
         family,

@@ -10,6 +10,7 @@ import pytest
 
 from llamaduo_gui.core.errors import JobCancelledError, UserError
 from llamaduo_gui.core.types import Message
+from llamaduo_gui.export import tokenizer
 from llamaduo_gui.inference.base import Backend, Generation, GenerationSettings, PromptJob
 from llamaduo_gui.inference.llama_context import LlamaContext
 from llamaduo_gui.inference.llama_cpp_backend import LlamaCppBackend
@@ -205,8 +206,12 @@ def test_padding_of_the_vocabulary_is_never_said(tmp_path: Path) -> None:
     assert not any("[PAD" in item.text for item in found.values())
 
 
-def test_a_file_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_chat_template_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_tiny_model(tmp_path / "plain", chat_template=None)
+    # The export would lend it one.
+    monkeypatch.setattr(tokenizer, "set_chat_template", lambda *_: None)
     with pytest.raises(UserError, match=r"m\.gguf has no chat template"):
         LlamaCppBackend(write_test_gguf(folder, tmp_path / "m.gguf"))
 

@@ -16,7 +16,6 @@ from llamaduo_gui.training.dataset import (
     ConversationEncoder,
     Example,
     encode_records,
-    find_marked_template,
 )
 from tests.tiny_models import CHAT_TEMPLATE, TURN_END, make_tokenizer
 
@@ -76,34 +75,19 @@ def learnt_parts(example: Example) -> list[str]:
     return [tokenizer.decode(part) for part in parts]
 
 
-@pytest.mark.parametrize("name", ["marked", "unmarked", "qwen2_5", "llama3"])
+@pytest.mark.parametrize("name", ["marked", "unmarked", "qwen2_5"])
 def test_answers_with_their_stop_token_and_nothing_else_are_learnt(name: str) -> None:
     example = encoder_for(name).encode(CONVERSATION)
     expected = [message.content for message in CONVERSATION if message.role == "assistant"]
-    if name == "llama3":
-        # Llama 3 trims turns, and its end-of-turn text is no token of this tokeniser: after the
-        # last answer the tokeniser's own is added.
-        learnt = learnt_parts(example)
-        assert learnt[0].startswith("Billing.")
-        assert learnt[1].endswith(TURN_END)
-    else:
-        # TRL's template of Qwen2.5 counts the line break before an answer as a part of it.
-        learnt = [part.removeprefix("\n") for part in learnt_parts(example)]
-        assert learnt == [text + TURN_END for text in expected]
+    assert learnt_parts(example) == [text + TURN_END for text in expected]
 
 
-def test_the_empty_thought_of_qwen3_is_learnt_once_a_turn() -> None:
-    learnt = learnt_parts(encoder_for("qwen3", THINKLESS).encode(CONVERSATION))
-    assert [part.count("<think>") for part in learnt] == [1, 1]
-    assert all(part.endswith(TURN_END) for part in learnt)
-
-
-@pytest.mark.parametrize(
-    ("name", "is_known"), [("marked", True), ("qwen2_5", True), ("unmarked", False)]
-)
-def test_markers_come_from_the_template_or_from_trl(name: str, is_known: bool) -> None:
-    found = find_marked_template(tokenizer_with(template_of(name)))
-    assert (found is not None) is is_known
+def test_the_empty_thought_of_qwen3_is_given_by_the_prompt_and_not_learnt() -> None:
+    example = encoder_for("qwen3", THINKLESS).encode(CONVERSATION)
+    # The template trims the answer; the earlier one stands without a thought.
+    expected = ["Billing." + TURN_END, "Returns, I think. 你好" + TURN_END]
+    assert [part.lstrip() for part in learnt_parts(example)] == expected
+    assert make_tokenizer().decode(example.input_ids).count("<think>") == 1
 
 
 @pytest.mark.parametrize("name", ["marked", "unmarked", "qwen2_5"])
@@ -138,23 +122,13 @@ def test_an_answer_without_an_end_gets_one() -> None:
     assert example.labels[-1] == tokenizer.eos_token_id
 
 
-def test_a_template_that_marks_no_stop_token_still_teaches_to_stop() -> None:
-    marked = template_of("marked").replace(
-        "message['content'] + '<|im_end|>' }}{% endgeneration %}",
-        "message['content'] }}{% endgeneration %}{{- '<|im_end|>' }}",
-    )
-    tokenizer = tokenizer_with(marked)
-    encoder = ConversationEncoder(tokenizer, FAMILY, [tokenizer.eos_token_id])
-    assert learnt_parts(encoder.encode(CONVERSATION))[0] == "Billing." + TURN_END
-
-
 def test_a_conversation_without_an_answer_is_refused() -> None:
     with pytest.raises(DataError, match="shows no answer"):
         encoder_for("marked").encode(CONVERSATION[:2])
 
 
-def test_a_template_that_refuses_a_role_says_which_turns() -> None:
-    tokenizer = tokenizer_with("{{ raise_exception('System role not supported') }}")
+def test_a_template_that_refuses_the_turns_says_which() -> None:
+    tokenizer = tokenizer_with("{{ raise_exception('One turn only') }}")
     encoder = ConversationEncoder(tokenizer, FAMILY, [tokenizer.eos_token_id])
     with pytest.raises(DataError, match="system, user, assistant"):
         encoder.encode(CONVERSATION[:3])
