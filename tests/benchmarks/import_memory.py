@@ -93,14 +93,22 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=300)
     parser.add_argument("--folder", type=Path, default=None, help="where the files go")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.write:
+        kind, path, count = arguments.write
+        write(Path(path), kind, int(count))
+        return
     if arguments.measure:
         measure(arguments.measure[0], Path(arguments.measure[1]))
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for kind in KINDS:
             path = Path(folder) / f"data.{kind}"
-            write(path, kind, arguments.megabytes * MEGABYTE // ROW_BYTES)
+            count = arguments.megabytes * MEGABYTE // ROW_BYTES
+            # In a process of its own: a child's peak begins with the memory of its parent.
+            written = [sys.executable, __file__, "--write", kind, str(path), str(count)]
+            subprocess.run(written, check=True)
             size = path.stat().st_size / MEGABYTE
             for step in ("rows", "records", "project"):
                 command = [sys.executable, __file__, "--measure", step, str(path)]
