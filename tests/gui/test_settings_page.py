@@ -18,6 +18,7 @@ from PySide6.QtWidgets import QApplication, QScrollArea, QWidget
 from pytestqt.qtbot import QtBot
 
 from llamaduo_gui.core.config import JudgeConfig, PipelineConfig, PriceConfig, ServiceConfig
+from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.core.service_settings import (
     LimitConfig,
     load_service_settings,
@@ -29,6 +30,8 @@ from llamaduo_gui.core.service_settings import (
 from llamaduo_gui.gui.dialogs.confirm import ConfirmDialog
 from llamaduo_gui.gui.dialogs.model_list import ModelListDialog
 from llamaduo_gui.gui.dialogs.own_values import LimitFields, OwnValuesDialog, PriceFields
+from llamaduo_gui.gui.dialogs.pipeline_form import ServiceFields
+from llamaduo_gui.gui.dialogs.pipeline_settings import PipelineSettingsDialog
 from llamaduo_gui.gui.models.services_view import dollars, price_row, read_services
 from llamaduo_gui.gui.pages.settings import SettingsPage
 from llamaduo_gui.gui.panels.own_values_card import OwnValuesCard
@@ -467,3 +470,25 @@ def test_the_page_loads_nothing_slow_with_the_window() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_the_settings_of_a_project_take_a_model_from_the_list(
+    app: QApplication, server: FakeOpenAI, qtbot: QtBot
+) -> None:
+    secrets = SecretStore()
+    secrets.set("openai_compatible", KEY)
+    teacher = HOUSE.model_copy(update={"base_url": server.url})
+    dialog = PipelineSettingsDialog(None, PipelineConfig(teacher=teacher), secrets)
+    qtbot.addWidget(dialog)
+    dialog.show()
+    assert unnamed_focusables(dialog) == clipped_texts(dialog) == []
+    fields = dialog.findChildren(ServiceFields)[0]
+    click(fields.models_button)
+    listed = fields.findChild(ModelListDialog)
+    assert isinstance(listed, ModelListDialog)
+    qtbot.waitUntil(lambda: len(listed.model_names()) == 3, timeout=WAIT_MS)
+    listed.table.select_row(listed.model_names().index("other"))
+    click(listed.choose_button)
+    assert fields.values()["model"] == "other"
+    fields.set_values({"provider": "offline", "model": "tutor"})
+    assert fields.models_button.isHidden(), "it has no models to list"

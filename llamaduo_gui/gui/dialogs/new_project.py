@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
 
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import UserError
+from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.gui.dialogs.pipeline_form import PipelineForm
 from llamaduo_gui.gui.panels.import_panel import ImportPanel
 from llamaduo_gui.gui.session import Job
@@ -44,7 +45,12 @@ class NewProjectDialog(QDialog):
 
     created = Signal(object)
 
-    def __init__(self, parent: QWidget | None, files: list[Path] | None = None) -> None:
+    def __init__(
+        self,
+        parent: QWidget | None,
+        files: list[Path] | None = None,
+        secrets: SecretStore | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("New project")
         self.setAccessibleName("New project")
@@ -55,7 +61,7 @@ class NewProjectDialog(QDialog):
         self._folder = QLineEdit()
         self._folder.setAccessibleName("Project folder")
         self._folder.setPlaceholderText("a new or empty folder")
-        self.form = PipelineForm()
+        self.form = PipelineForm(secrets or SecretStore())
         self.form.set_config(PipelineConfig())
         self._step = Label(_STEPS[0], tone="text2")
         self._banner = MessageBanner()

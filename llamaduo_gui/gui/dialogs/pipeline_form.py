@@ -17,6 +17,8 @@ from PySide6.QtWidgets import (
 from llamaduo_gui.core.config import PipelineConfig, validate_config
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.paths import resource
+from llamaduo_gui.core.secrets import SecretStore
+from llamaduo_gui.gui.dialogs.model_list import ModelListDialog
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button, check_box, combo_box, decimal_box, spin_box
 from llamaduo_gui.gui.widgets.labels import Label
@@ -26,22 +28,28 @@ _QUANTS = ("Q4_K_M", "Q8_0", "F16", "BF16", "F32")
 
 
 class ServiceFields(QWidget):
-    """Provider, model, address and rate limit of one service LLM."""
+    """Provider, model, address and rate limit of one service LLM.
+
+    `secrets` has the keys with which a service is asked for its models.
+    """
 
     changed = Signal()
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, secrets: SecretStore) -> None:
         super().__init__()
         self._name = name
+        self._secrets = secrets
         infos = all_providers().values()
         self._provider = combo_box([(i.title, i.name) for i in infos], f"{name}: provider")
         self._model = _line(f"{name}: model", "name of the model")
         self._url = _line(f"{name}: address", "http://localhost:11434/v1")
         self._rpm = spin_box(f"{name}: requests a minute", 0, 1_000_000, 0)
         self._rpm.setSpecialValueText("no limit")
+        self.models_button = Button("List models...", name=f"{name}: list the models")
+        self.models_button.clicked.connect(self.list_models)
         form = _form(self)
         form.addRow("Provider", self._provider)
-        form.addRow("Model", self._model)
+        form.addRow("Model", _side_by_side(self._model, self.models_button))
         form.addRow("Address", self._url)
         form.addRow("Requests a minute", self._rpm)
         self._form = form
@@ -54,9 +62,21 @@ class ServiceFields(QWidget):
     def _update(self) -> None:
         info = all_providers()[self._provider.currentData()]
         self._form.setRowVisible(self._url, info.needs_base_url or bool(self._url.text()))
+        self.models_button.setVisible(info.is_llm)
         if not info.is_llm and not self._model.text():
             self._model.setText("tutor")
         self.changed.emit()
+
+    def list_models(self) -> ModelListDialog:
+        """Ask the service for its models and let one be chosen."""
+        info = all_providers()[self._provider.currentData()]
+        dialog = ModelListDialog(self, self._secrets, info.title, can_choose=True)
+        dialog.chosen.connect(self._model.setText)
+        dialog.finished.connect(dialog.deleteLater)
+        dialog.open()
+        address = self._url.text().strip() if self._form.isRowVisible(self._url) else ""
+        dialog.ask(info.name, address)
+        return dialog
 
     def set_values(self, values: dict[str, Any]) -> None:
         """Show the settings of a service; what the form has no field for is kept."""
@@ -92,21 +112,27 @@ class ServiceFields(QWidget):
 
 
 class PipelineForm(QWidget):
-    """All settings a person changes often; the rest stays as `pipeline.yaml` has it."""
+    """All settings a person changes often; the rest stays as `pipeline.yaml` has it.
+
+    `secrets` has the keys with which services are asked for their models.
+    """
 
     changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: SecretStore) -> None:
         super().__init__()
         self._data: dict[str, Any] = {}
-        self._teacher = ServiceFields("Teacher")
-        self._judge = ServiceFields("Judge")
+        self._teacher = ServiceFields("Teacher", secrets)
+        self._judge = ServiceFields("Judge", secrets)
         self._same = check_box("The teacher judges as well", checked=True)
         self._repeats = spin_box("Judgements of each answer", 1, 50, 1)
         self._base = _line("Base model", "folder, Hub id or builtin:tiny")
         recipes = sorted(path.stem for path in resource("recipes").glob("*.yaml"))
         self._recipe = combo_box([(name, name) for name in recipes], "Recipe")
         self._recipe.setEditable(True)
+        line = self._recipe.lineEdit()
+        if line is not None:
+            line.setAccessibleName("Recipe")
         self._samples = spin_box("Samples a prompt", 1, 64, 4)
         self._tokens = spin_box("Longest answer in tokens", 1, 32768, 512)
         self._pairs = spin_box("New pairs a round", 1, 1_000_000, 2000)
@@ -151,14 +177,9 @@ class PipelineForm(QWidget):
         column.addWidget(loop)
 
     def _base_row(self) -> QWidget:
-        row = QWidget()
-        layout = QHBoxLayout(row)
-        layout.setContentsMargins(0, 0, 0, 0)
         choose = Button("Choose folder...", icon="folder")
         choose.clicked.connect(self._choose_base)
-        layout.addWidget(self._base, 1)
-        layout.addWidget(choose)
-        return row
+        return _side_by_side(self._base, choose)
 
     def _choose_base(self) -> None:
         dialog = QFileDialog(self, "Folder of the base model")
@@ -225,6 +246,15 @@ def _form(parent: QWidget) -> QFormLayout:
     form.setVerticalSpacing(SPACE.s)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     return form
+
+
+def _side_by_side(field: QLineEdit, button: Button) -> QWidget:
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(field, 1)
+    layout.addWidget(button)
+    return row
 
 
 def _line(name: str, hint: str) -> QLineEdit:

@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import ConfigError
+from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.gui.dialogs.pipeline_form import PipelineForm
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button
@@ -24,13 +25,15 @@ class PipelineSettingsDialog(QDialog):
 
     saved = Signal(object)
 
-    def __init__(self, parent: QWidget | None, config: PipelineConfig) -> None:
+    def __init__(
+        self, parent: QWidget | None, config: PipelineConfig, secrets: SecretStore
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Project settings")
         self.setAccessibleName("Project settings")
         self.setModal(True)
         self.resize(600, 640)
-        self.form = PipelineForm()
+        self.form = PipelineForm(secrets)
         self.form.set_config(config)
         self._banner = MessageBanner()
         content = QWidget()

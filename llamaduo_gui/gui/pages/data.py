@@ -306,7 +306,7 @@ class DataPage(WorkspacePage):
         # Imported here: its data and configuration libraries would slow the start-up down.
         from llamaduo_gui.gui.dialogs.new_project import NewProjectDialog
 
-        dialog = NewProjectDialog(self, list(files))
+        dialog = NewProjectDialog(self, list(files), self.workspace.secrets)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.created.connect(self._open_created)
         dialog.open()

@@ -377,7 +377,7 @@ class MigratePage(WorkspacePage):
             config = project.config
         except ConfigError:
             config = PipelineConfig()
-        dialog = PipelineSettingsDialog(self, config)
+        dialog = PipelineSettingsDialog(self, config, self.workspace.secrets)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.saved.connect(self._save_settings)
         dialog.open()

@@ -14,6 +14,7 @@ from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QApplication, QFormLayout
 
 from llamaduo_gui.core.paths import user_state_dir
+from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.gui.pages.base import PageInfo, WorkspacePage
 from llamaduo_gui.gui.theme.settings import (
     TEXT_SCALES,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from llamaduo_gui.gui.panels.own_values_card import OwnValuesCard
     from llamaduo_gui.gui.panels.service_cards import ServiceCards
     from llamaduo_gui.gui.widgets.key_field import KeyField
+    from llamaduo_gui.store.project import Project
 
 
 class SettingsPage(WorkspacePage):
@@ -63,7 +65,9 @@ class SettingsPage(WorkspacePage):
         """Ask the keyring, the project and the machine again, off the GUI thread."""
         self.background.run("gpu", describe_gpu, self._gpu.setText)
         if self._cards is None:
-            self.background.run("cards", _load_cards, self._add_cards, self._show_error)
+            project = self.session.project if self.session is not None else None
+            load = partial(_load_cards, self.workspace.secrets, project)
+            self.background.run("cards", load, self._add_cards, self._show_error)
         else:
             self._cards.keys.refresh()
             self._read_services()
@@ -177,10 +181,13 @@ class SettingsPage(WorkspacePage):
         self._banner.show_message("bad", text)
 
 
-def _load_cards() -> type[ServiceCards]:
+def _load_cards(secrets: SecretStore, project: Project | None) -> type[ServiceCards]:
     # In a background thread: providers and settings take as long to load as the whole window.
     from llamaduo_gui.gui.panels.service_cards import ServiceCards
 
+    # The first reading loads the keyring and the price list. Done now, that does not compete
+    # with the window while it builds the cards.
+    ServiceCards.read(secrets, project)
     return ServiceCards
 
 

@@ -32,6 +32,15 @@ class KeyState:
     statuses: tuple[KeyStatus, ...]
 
 
+def read_keys(secrets: SecretStore) -> KeyState:
+    """Ask for the providers, the keyring and the source of each key; takes time."""
+    infos = [info for info in all_providers().values() if info.name in ENVIRONMENT_VARIABLES]
+    # The one whose key few need comes last.
+    infos.sort(key=lambda info: not info.needs_key)
+    statuses = tuple(secrets.status(info.name) for info in infos)
+    return KeyState(secrets.keyring_info(), tuple(infos), statuses)
+
+
 class KeysCard(Card):
     """One panel for each provider that takes a key; all asking happens off the GUI thread."""
 
@@ -51,7 +60,9 @@ class KeysCard(Card):
 
     def refresh(self) -> None:
         """Ask for the providers and the keyring again."""
-        self._background.run("keys", self._read, self.show_keys, self._show_error)
+        self._background.run(
+            "keys", partial(read_keys, self._secrets), self.show_keys, self._show_error
+        )
 
     def set_services(self, services: Sequence[ServiceConfig]) -> None:
         """The services of the open project, whose addresses are offered."""
@@ -63,15 +74,6 @@ class KeysCard(Card):
         """Drop the tests under way."""
         for panel in self.panels.values():
             panel.shutdown()
-
-    def _read(self) -> KeyState:
-        infos = tuple(
-            info for info in all_providers().values() if info.name in ENVIRONMENT_VARIABLES
-        )
-        # The one whose key few need comes last.
-        infos = tuple(sorted(infos, key=lambda info: not info.needs_key))
-        statuses = tuple(self._secrets.status(info.name) for info in infos)
-        return KeyState(self._secrets.keyring_info(), infos, statuses)
 
     def show_keys(self, keys: KeyState) -> None:
         """Show what was found."""
