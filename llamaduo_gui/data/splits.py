@@ -107,6 +107,8 @@ class SplitPlanner:
         self._counts: dict[int, Counter[int]] = {}
         self._order: array[int] = array("l")
         self._finder = PassageFinder()
+        self._members: Sequence[int] = ()
+        self._shared: set[int] = set()
 
     def add(self, record: Record) -> None:
         """Take in the next record."""
@@ -136,6 +138,8 @@ class SplitPlanner:
                 f"and test; at least {MIN_PROMPTS} are needed, a few hundred are better."
             )
         found = self._finder.groups()
+        self._members = found.members
+        self._shared = {member for number, member in enumerate(found.members) if number != member}
         groups = self._seeded_groups(found.members)
         test = _draw(groups, _size(self._config.test, count))
         rest = [group for group in groups if group.prompts[0] not in test]
@@ -152,6 +156,11 @@ class SplitPlanner:
             is_complete=found.is_complete,
         )
         return SplitPlan([chosen.get(number, Split.TRAIN) for number in self._order], notes)
+
+    def group_of(self, instruction: str) -> int | None:
+        """Number of the group a planned prompt is in, None if it shares its passage with none."""
+        group = self._members[self._numbers[bytes.fromhex(text_key(instruction))]]
+        return group if group in self._shared else None
 
     def _seeded_groups(self, members: Sequence[int]) -> list[_Group]:
         """Groups in seeded order; one of several categories counts for its commonest."""

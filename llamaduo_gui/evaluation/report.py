@@ -32,7 +32,7 @@ from llamaduo_gui.evaluation.results import (
 )
 from llamaduo_gui.evaluation.statistics import CONFIDENCE, coverage_curve
 from llamaduo_gui.evaluation.verdict import caveats
-from llamaduo_gui.store.project import Project
+from llamaduo_gui.store.project import PASSAGE_GROUPS, Project
 from llamaduo_gui.store.rows import RecordFilter, RunRow
 
 FORMAT = 1
@@ -59,7 +59,7 @@ def build_report(project: Project) -> dict[str, Any]:
         "verdict": _verdict(models[shown], config, shown),
         "caveats": caveats(config, project.records.accepted_contaminated()),
         "services": _services(config),
-        "statistics": {**options, "confidence": CONFIDENCE, "clustered_by": "prompt"},
+        "statistics": {**options, "confidence": CONFIDENCE, "clustered_by": clustered_by(project)},
         "data": _data(project),
         "splits": {
             split.value: {
@@ -78,6 +78,11 @@ def build_report(project: Project) -> dict[str, Any]:
         "shown_split": shown.value,
         "responses": click_through(project, models[shown]),
     }
+
+
+def clustered_by(project: Project) -> str:
+    """What the bootstrap draws, in words."""
+    return "prompt and shared passage" if project.get_setting(PASSAGE_GROUPS) else "prompt"
 
 
 def _verdict(models: Sequence[JudgedModel], config: PipelineConfig, split: Split) -> dict[str, Any]:

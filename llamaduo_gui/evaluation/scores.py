@@ -12,7 +12,8 @@ import numpy as np
 
 from llamaduo_gui.core.types import POOLED, Metric, Split
 from llamaduo_gui.evaluation.bootstrap import FloatArray
-from llamaduo_gui.store.project import Project
+from llamaduo_gui.evaluation.statistics import GroupedPrompt
+from llamaduo_gui.store.project import PASSAGE_GROUPS, Project
 from llamaduo_gui.store.rows import JudgementRow, RecordRow
 
 MetricValues = Mapping[Metric, float | None]
@@ -23,7 +24,8 @@ class ScoredResponse:
     """One candidate response and its scores `s[i,k]`.
 
     `scores` has an entry for every judge that has judged it (None on a metric that is unscored)
-    and one for `POOLED` once all judges have. `sample` counts from 0 within the prompt.
+    and one for `POOLED` once all judges have. `sample` counts from 0 within the prompt. `group` is
+    the passage the prompt shares with others, empty if none.
     """
 
     candidate_id: int
@@ -32,6 +34,7 @@ class ScoredResponse:
     category: str
     sample: int
     scores: Mapping[str, MetricValues]
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,9 @@ class RunScores:
         for response in self.responses:
             if judge in response.scores:
                 value = response.scores[judge][metric]
-                found[response.prompt_id].append(math.nan if value is None else value)
+                prompt = response.prompt_id
+                key = GroupedPrompt(prompt, response.group) if response.group else prompt
+                found[key].append(math.nan if value is None else value)
         return {prompt: np.array(values) for prompt, values in found.items()}
 
     def metrics(self, judge: str = POOLED) -> dict[Metric, dict[str, FloatArray]]:
@@ -109,6 +114,7 @@ def load_scores(
     if not judges:
         judges = sorted({judge for rows in judged.values() for judge in rows})
     records = records_of_run(project, candidate_run_id)
+    groups = project.get_setting(PASSAGE_GROUPS) or {}
     counts: dict[str, int] = defaultdict(int)
     responses = []
     for candidate in project.candidates.of_run(candidate_run_id):
@@ -126,6 +132,7 @@ def load_scores(
                 category=row.record.category,
                 sample=counts[prompt_id],
                 scores=scores,
+                group=str(groups.get(prompt_id, "")),
             )
         )
         counts[prompt_id] += 1

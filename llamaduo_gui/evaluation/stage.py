@@ -23,6 +23,10 @@ from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import CandidateRow, NewJudgement, RunRow
 
 # A reply that gives no scores is asked for again this often, then it is unscored.
+_DECLINED = {
+    "refusal": "the judge declined to answer",
+    "content_filter": "the service's content filter stopped the reply",
+}
 RETRIES = 2
 
 _SOURCE = "judge"
@@ -193,7 +197,9 @@ class _Work:
             self.meter.update()
             return None
         parsed = parse_judgement(outcome.text)
-        if not parsed.is_complete and outcome.request.attempt < RETRIES:
+        # A judge that declines does so again; only a slip is worth another call.
+        declined = _DECLINED.get(outcome.reply.finish_reason, "")
+        if not parsed.is_complete and not declined and outcome.request.attempt < RETRIES:
             return outcome.request.again()
         precision, similarity = Metric.PRECISION, Metric.SIMILARITY
         self.store(
@@ -206,7 +212,7 @@ class _Work:
                 parsed.scores[similarity],
                 precision_reason=parsed.reasons[precision],
                 similarity_reason=parsed.reasons[similarity],
-                unscored_reason=parsed.problem,
+                unscored_reason=parsed.problem and (declined or parsed.problem),
                 raw=outcome.text,
             )
         )

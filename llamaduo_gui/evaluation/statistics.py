@@ -2,10 +2,11 @@
 
 Definitions: DESIGN section 3. Scores come as a mapping from prompt to the array of its K response
 scores, NaN where a response is unscored. Every interval is the 2.5th to 97.5th percentile of a
-seeded bootstrap that draws whole prompts, because the responses to one prompt resemble each other.
-Comparisons draw the same prompts for every model in them (paired). A prompt without any score
-leaves a model's statistics; it stays in the counts. Nothing here returns NaN or infinity: what
-cannot be told is None, with the reason.
+seeded bootstrap that draws whole prompts, because the responses to one prompt resemble each other;
+prompts about one passage (`GroupedPrompt`) are drawn together for the same reason. Comparisons
+draw the same prompts for every model in them (paired). A prompt without any score leaves a model's
+statistics; it stays in the counts. Nothing here returns NaN or infinity: what cannot be told is
+None, with the reason.
 """
 
 from __future__ import annotations
@@ -13,12 +14,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from llamaduo_gui.evaluation.bootstrap import FloatArray, resampled_totals
+
+
+class GroupedPrompt(str):
+    """A prompt's id, for a prompt that shares its passage with the others of a group."""
+
+    __slots__ = ("group",)
+    group: str
+
+    def __new__(cls, prompt_id: str, group: str) -> Self:  # noqa: D102
+        made = super().__new__(cls, prompt_id)
+        made.group = group
+        return made
+
 
 PromptScores = Mapping[str, ArrayLike]
 Statistic = Literal["mean", "coverage_50", "coverage_70"]
@@ -194,7 +208,7 @@ def coverage_curve(
     return CoverageCurve(points, values, _rounded(low), _rounded(high), n_scored)
 
 
-_ONE_PROMPT = "one scored prompt: an interval needs two or more"
+_ONE_PROMPT = "one scored prompt, or group of prompts: an interval needs two or more"
 _Triple = tuple[Estimate, Estimate, Estimate]
 _Combine = Callable[[FloatArray, FloatArray], FloatArray]
 
@@ -213,7 +227,7 @@ def _scored_prompts(models: Sequence[PromptScores]) -> list[str]:
 def _clusters(
     scores: PromptScores, prompts: Sequence[str], thresholds: Sequence[float]
 ) -> FloatArray:
-    """Per prompt: scored responses, their sum, and how many reach each threshold."""
+    """Per prompt or group: scored responses, their sum, and how many reach each threshold."""
     rows = np.zeros((len(prompts), 2 + len(thresholds)))
     limits = np.asarray(thresholds) - _TOLERANCE
     for row, prompt in zip(rows, prompts, strict=True):
@@ -221,7 +235,21 @@ def _clusters(
         values = values[~np.isnan(values)]
         row[0], row[1] = len(values), values.sum()
         row[2:] = (values[:, None] >= limits).sum(axis=0)
-    return rows
+    return _joined(rows, prompts)
+
+
+def _joined(rows: FloatArray, prompts: Sequence[str]) -> FloatArray:
+    """Add up the rows of the prompts of one group, in the place of the first of them."""
+    places: dict[tuple[str, bool], int] = {}
+    owners = []
+    for prompt in prompts:
+        key = (prompt.group, True) if isinstance(prompt, GroupedPrompt) else (prompt, False)
+        owners.append(places.setdefault(key, len(places)))
+    if len(places) == len(prompts):
+        return rows
+    joined = np.zeros((len(places), rows.shape[1]))
+    np.add.at(joined, owners, rows)
+    return joined
 
 
 def _values(totals: FloatArray) -> FloatArray:
@@ -273,7 +301,7 @@ def _compare(
             return Comparison(nothing, nothing, nothing, len(prompts))
     best = [_best([_values(clusters.sum(axis=0)) for clusters in side]) for side in sides]
     values = combine(*best)
-    if len(prompts) < 2:
+    if len(sides[0][0]) < 2:
         drawn = None
     else:
         totals = resampled_totals(np.hstack([*sides[0], *sides[1]]), resamples=resamples, seed=seed)

@@ -18,7 +18,7 @@ from llamaduo_gui.data.conversion import OnError, ReadOptions
 from llamaduo_gui.data.reading import ReadReport, RecordReader
 from llamaduo_gui.data.sources import Source
 from llamaduo_gui.data.splits import SplitNotes, SplitPlan, SplitPlanner, describe_notes
-from llamaduo_gui.store.project import Project
+from llamaduo_gui.store.project import PASSAGE_GROUPS, Project
 
 _SHOWN_PROBLEMS = 5
 
@@ -121,6 +121,7 @@ def create_project(
                 shutil.copyfile(config_path, project.paths.config)
             created = _describe(project, reader.report, plans[0])
             _note_origin(project, reader, created)
+            _note_groups(project, planner)
             return created
     except BaseException:
         _remove(project.folder, keep_folder=was_there)
@@ -170,6 +171,17 @@ def _note_origin(project: Project, reader: RecordReader, created: Created) -> No
     project.set_setting("read_problem_count", created.problem_count)
     project.set_setting("read_copies", created.copies)
     project.set_setting("split_notes", created.notes)
+
+
+def _note_groups(project: Project, planner: SplitPlanner) -> None:
+    """Keep which evaluation prompts belong together: the statistics draw them together."""
+    groups = {}
+    for split in (Split.VALIDATION, Split.TEST):
+        for row in project.records.by_split(split):
+            group = planner.group_of(row.record.instruction)
+            if group is not None:
+                groups[row.record.prompt_id] = group
+    project.set_setting(PASSAGE_GROUPS, groups)
 
 
 def _describe(project: Project, report: ReadReport, plan: SplitPlan) -> Created:

@@ -23,6 +23,9 @@ from llamaduo_gui.store.results import CandidateQueries, JudgementQueries
 from llamaduo_gui.store.runs import RunQueries
 from llamaduo_gui.store.schema import settings
 
+# Setting: {prompt_id: group} of the evaluation prompts that share their passage with others.
+PASSAGE_GROUPS = "passage_groups"
+
 
 class Project:
     """An open project. Safe to use from several threads; close it when done.

@@ -11,7 +11,8 @@ from llamaduo_gui.evaluation.scores import (
     category_scores,
     load_scores,
 )
-from llamaduo_gui.store.project import Project
+from llamaduo_gui.evaluation.statistics import GroupedPrompt
+from llamaduo_gui.store.project import PASSAGE_GROUPS, Project
 from tests.unit.evaluation.judged_project import JUDGE, add_answers, add_judgements
 
 
@@ -93,3 +94,13 @@ def test_a_category_without_scores_comes_last_and_has_no_mean(project: Project) 
     add_judgements(project, answers, lambda n, k: [(None, None)] if n % 2 else [(90, 100)])
     found = category_scores(load_scores(project, answers.id))
     assert [(item.category, item.mean) for item in found] == [("search", 95.0), ("sorting", None)]
+
+
+def test_prompts_that_share_a_passage_are_marked_as_a_group(project: Project) -> None:
+    answers = add_answers(project, "tuned:r0:validation")
+    add_judgements(project, answers, lambda n, k: [(90, 90)])
+    project.set_setting(PASSAGE_GROUPS, {"p01": 7, "p04": 7})
+    found = load_scores(project, answers.id).by_prompt(Metric.PRECISION)
+    groups = {str(key): key.group for key in found if isinstance(key, GroupedPrompt)}
+    assert groups == {"p01": "7", "p04": "7"}
+    assert len(found) == 8

@@ -23,7 +23,7 @@ from llamaduo_gui.core.wire import extract_tag
 from llamaduo_gui.evaluation import stage
 from llamaduo_gui.evaluation.scores import load_scores
 from llamaduo_gui.evaluation.stage import RETRIES, run_judging
-from llamaduo_gui.providers.base import ChatRequest, ModelInfo, Reply
+from llamaduo_gui.providers.base import ChatRequest, FinishReason, ModelInfo, Reply
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import NewCandidate, RunRow
 from tests.unit.evaluation.judged_project import JUDGE, TEACHER, add_answers
@@ -49,11 +49,14 @@ class ScriptedProvider:
         self.script = script
         self.asked: list[ChatRequest] = []
         self.closed = 0
+        self.finish_reason: FinishReason = "stop"
 
     async def complete(self, request: ChatRequest) -> Reply:
         self.asked.append(request)
         text = self.script(request)
-        return Reply(text, prompt_tokens=100, completion_tokens=20, cost_usd=0.001)
+        return Reply(
+            text, self.finish_reason, prompt_tokens=100, completion_tokens=20, cost_usd=0.001
+        )
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[str]:
         yield self.script(request)
@@ -169,6 +172,30 @@ def test_a_reply_that_gives_no_scores_is_asked_for_again_and_then_counts(
     )
     assert summary["unscored"] == 0
     assert len(provider.asked) == 8 * (RETRIES + 1)
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"), [("refusal", "declined"), ("content_filter", "content filter")]
+)
+def test_a_judge_that_declines_is_not_paid_to_decline_again(
+    project: Project,
+    judged_by: Callable[[Script], ScriptedProvider],
+    reason: FinishReason,
+    said: str,
+) -> None:
+    provider = judged_by(lambda request: "")
+    provider.finish_reason = reason
+    answers = add_answers(project, "tuned:r0:validation", samples=1)
+    summary = run_judging(
+        project,
+        judging_run(project, answers),
+        JobContext(emit=lambda event: None),
+        candidate_run_id=answers.id,
+        config=config_with(JUDGE),
+    )
+    assert len(provider.asked) == summary["unscored"] == 8
+    row = project.judgements.of_candidates(answers.id)[0]
+    assert said in row.unscored_reason
 
 
 @pytest.mark.parametrize("score", [0, 101, 87.5])

@@ -19,6 +19,7 @@ from llamaduo_gui.evaluation.statistics import (
     Comparison,
     CoverageCurve,
     Estimate,
+    GroupedPrompt,
     Summary,
     coverage_curve,
     difference,
@@ -106,6 +107,37 @@ def test_repeating_every_response_of_a_prompt_does_not_narrow_the_interval() -> 
     scores = draw_scores(4, 25)
     tripled = {prompt: np.tile(values, 3) for prompt, values in scores.items()}
     assert numbers(summarize(scores)) == numbers(summarize(tripled))
+
+
+def test_prompts_about_one_passage_are_drawn_together() -> None:
+    """Copying a prompt into a group of four adds no information, so the interval stays."""
+    rng = np.random.default_rng(3)
+    alone = {f"p{n}": rng.integers(1, 101, 2).astype(float) for n in range(12)}
+    grouped = {
+        GroupedPrompt(f"{prompt}-{copy}", prompt): values
+        for prompt, values in alone.items()
+        for copy in range(4)
+    }
+    as_prompts = {str(prompt): values for prompt, values in grouped.items()}
+    assert summarize(grouped).mean == summarize(alone).mean
+    assert summarize(grouped).n_prompts == 48
+    wide, narrow = summarize(grouped).mean, summarize(as_prompts).mean
+    assert wide.high is not None
+    assert wide.low is not None
+    assert narrow.high is not None
+    assert narrow.low is not None
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    assert ratio(grouped, grouped).n_prompts == 48
+    worse = {prompt: values / 2 for prompt, values in grouped.items()}
+    alone_worse = {prompt: values / 2 for prompt, values in alone.items()}
+    assert ratio(worse, grouped).mean == ratio(alone_worse, alone).mean
+
+
+def test_one_group_has_a_value_and_no_interval() -> None:
+    scores = {GroupedPrompt(f"p{n}", "g"): np.array([60.0, 70.0]) for n in range(3)}
+    found = summarize(scores).mean
+    assert (found.value, found.low) == (65.0, None)
+    assert "group" in found.reason
 
 
 def test_the_interval_holds_the_true_mean_about_nineteen_times_in_twenty() -> None:

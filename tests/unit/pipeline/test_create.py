@@ -13,7 +13,7 @@ from llamaduo_gui.core.types import Split
 from llamaduo_gui.data.reading import read_records
 from llamaduo_gui.data.splits import assign_splits
 from llamaduo_gui.pipeline.create import create_demo, create_project
-from llamaduo_gui.store.project import Project
+from llamaduo_gui.store.project import PASSAGE_GROUPS, Project
 
 
 def write_pairs(path: Path, count: int, *extra_lines: str) -> Path:
@@ -131,3 +131,28 @@ def test_every_format_makes_the_same_project(tmp_path: Path) -> None:
     second = create_project(tmp_path / "b", [str(other)])
     assert first.splits == second.splits
     assert second.formats == {"prompt and response columns": 30}
+
+
+def test_evaluation_prompts_about_one_passage_are_known_as_a_group(tmp_path: Path) -> None:
+    rows = []
+    for passage in range(24):
+        words = " ".join(f"w{passage}x{place}" for place in range(50))
+        questions = ("who", "when") if passage < 20 else ("who",)
+        rows += [{"prompt": f"{words} {one}?", "response": f"{passage} {one}"} for one in questions]
+    source = tmp_path / "c.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    create_project(tmp_path / "p", [source])
+    with Project.open(tmp_path / "p") as project:
+        groups = project.get_setting(PASSAGE_GROUPS)
+        held_out = [
+            row.record
+            for split in (Split.VALIDATION, Split.TEST)
+            for row in project.records.by_split(split)
+        ]
+    members: dict[int, set[str]] = {}
+    for record in held_out:
+        if record.prompt_id in groups:
+            members.setdefault(groups[record.prompt_id], set()).add(record.instruction.split()[0])
+    assert len(members) >= 3
+    assert all(len(passages) == 1 for passages in members.values())
+    assert len(groups) == 2 * len(members)
