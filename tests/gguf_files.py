@@ -9,6 +9,8 @@ from llamaduo_gui.export.quantize import K_QUANTS, quantize
 from llamaduo_gui.export.tensors import open_model
 from llamaduo_gui.export.tokenizer import describe_tokenizer, load_tokenizer
 
+NAME = "Test model"
+
 
 def write_test_gguf(
     base: Path, path: Path, quant: str = "F16", *, adapter: Path | None = None
@@ -16,7 +18,7 @@ def write_test_gguf(
     """Export `base`, with `adapter` if one is given, to `path`."""
     model = open_model(base, adapter)
     spec = describe_tokenizer(load_tokenizer(base), base, model.embedding_rows)
-    description = Description("Test model", base_model="someone/test-base")
+    description = Description(NAME, base_model="someone/test-base")
     if quant not in K_QUANTS:
         write_gguf(path, model, spec, description, quant, lambda _name: None)
         return path

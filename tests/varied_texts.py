@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+import unicodedata
 
 _WRITTEN = (
     "",
@@ -95,3 +97,16 @@ def varied_texts(count: int = 200, seed: int = 20) -> list[str]:
         length = random_source.randint(2, 24)
         texts.append("".join(random_source.choices(_FRAGMENTS, k=length)))
     return texts
+
+
+def is_beyond_llama_cpp(text: str) -> bool:
+    """Whether a text has what llama.cpp's regexes for Tekken and GPT-4o do not know.
+
+    That is combining marks, and capitals beyond A to Z inside a word.
+    """
+    has_marks = any(unicodedata.category(char).startswith("M") for char in text)
+    letters = re.findall(r"[^\W\d_]{2,}", text)
+    has_capital_inside = any(
+        not char.isascii() and not char.islower() for word in letters for char in word[1:]
+    )
+    return has_marks or has_capital_inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,9 +162,7 @@ def _add_description(
     tokenizer: TokenizerSpec,
 ) -> None:
     writer.add_type(gguf.GGUFType.MODEL)
-    # llama.cpp drops the white space after special tokens for models called so, and for no others.
-    is_named = not tokenizer.strips_as_phi3 or "phi-3" in description.name.lower()
-    writer.add_name(description.name if is_named else f"{description.name} (Phi-3)")
+    writer.add_name(_name_for_llama_cpp(description.name, strips=tokenizer.strips_as_phi3))
     writer.add_basename(description.basename)
     writer.add_finetune(description.finetune)
     writer.add_size_label(gguf.size_label(model.weights, model.weights, 0, 0))
@@ -182,6 +181,17 @@ def _add_description(
             writer.add_dataset_name(index, name)
     for key, text in description.extra.items():
         writer.add_string(OUR_PREFIX + key, text)
+
+
+def _name_for_llama_cpp(name: str, *, strips: bool) -> str:
+    """The model's name, which says Phi-3 exactly if llama.cpp is to apply its rule for Phi-3.
+
+    It looks for `phi-3` or `phi3` in `general.name`, and then drops white space after special
+    tokens; a model so named without Phi-3's tokens does not load.
+    """
+    if strips:
+        return name if re.search("phi-?3", name, re.IGNORECASE) else f"{name} (Phi-3)"
+    return re.sub("(phi)-?(3)", r"\1 \2", name, flags=re.IGNORECASE)
 
 
 def _add_architecture(writer: gguf.GGUFWriter, model: ModelTensors) -> None:

@@ -28,6 +28,8 @@ from llamaduo_gui.export.sentencepiece import (
 )
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# Special tokens after which llama.cpp keeps white space in a model whose name says Phi-3.
+_PHI3_KEEPING = frozenset({"<s>", "<unk>", "<|endoftext|>"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,11 +366,14 @@ def _strips_as_phi3(
 ) -> bool:
     """Whether the stripping tokens are those of llama.cpp's rule for models named Phi-3.
 
-    That is every special token but `<s>`, `<unk>` and `<|endoftext|>` (llama-vocab.cpp).
+    That is every special token but `<s>`, `<unk>` and `<|endoftext|>` (llama-vocab.cpp). A model
+    with such a name that lacks one of these or `</s>` does not load at all.
     """
+    if not {*_PHI3_KEEPING, "</s>"} <= set(tokens):
+        return False
     whole = (gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED)
     special = {text for text, kind in zip(tokens, types, strict=True) if kind in whole}
-    return bool(stripping) and set(stripping) == special - {"<s>", "<unk>", "<|endoftext|>"}
+    return bool(stripping) and set(stripping) == special - _PHI3_KEEPING
 
 
 def _warnings(

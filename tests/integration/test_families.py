@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from llamaduo_gui.inference.transformers_backend import TransformersBackend
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.training.stage import run_finetune
 from tests.tiny_families import FAMILIES, TinyFamily, make_family_model
-from tests.varied_texts import varied_texts
+from tests.varied_texts import is_beyond_llama_cpp, varied_texts
 
 STEP = {
     "epochs": 1,
@@ -144,16 +142,6 @@ def test_llama_cpp_reads_200_texts_and_chats_as_the_tokeniser_does(student: Stud
     else:
         assert [text for text in differing if not is_beyond_llama_cpp(text)] == []
         assert len(differing) < 60
-
-
-def is_beyond_llama_cpp(text: str) -> bool:
-    """Whether a text has what llama.cpp's regexes for Tekken and GPT-4o do not know."""
-    has_marks = any(unicodedata.category(char).startswith("M") for char in text)
-    letters = re.findall(r"[^\W\d_]{2,}", text)
-    has_capital_inside = any(
-        not char.isascii() and not char.islower() for word in letters for char in word[1:]
-    )
-    return has_marks or has_capital_inside
 
 
 # Measured means over the families: F32 4e-14..5e-13, F16 1e-7..6e-7, Q8_0 5e-5..3e-4.
