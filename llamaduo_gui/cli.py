@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from llamaduo_gui import __version__, console, console_data
+from llamaduo_gui import __version__, console, console_data, console_serve
 from llamaduo_gui.core.config import QuantName
 from llamaduo_gui.core.errors import LlamaDuoError, UserError
 from llamaduo_gui.core.secrets import ENVIRONMENT_VARIABLES, SecretStore
@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stage_commands(commands, shared)
     _add_result_commands(commands, shared)
     console_data.add_data_commands(commands, shared)
+    console_serve.add_serve_command(commands)
     return parser
 
 
@@ -123,6 +124,14 @@ def _add_stage_commands(
     parser.add_argument("--quant", choices=get_args(QuantName))
     parser.add_argument("--out", type=Path, metavar="FILE", help="also copy the file to here")
     parser.set_defaults(command=_stage, stage="export")
+    text = "check that an exported GGUF answers as the student that was trained"
+    parser = commands.add_parser("certify", help=text, description=text, parents=[shared])
+    parser.add_argument("project", type=Path, metavar="DIR")
+    parser.add_argument("gguf", type=Path, metavar="GGUF", nargs="?", help="default: the newest")
+    parser.add_argument(
+        "--no-judge", action="store_true", help="do not have its answers judged where they are not"
+    )
+    parser.set_defaults(command=_certify)
 
 
 def _add_result_commands(
@@ -225,6 +234,13 @@ def _stage(arguments: argparse.Namespace) -> int:
     if int(options.get("count", 1)) < 1:
         raise UserError("--count must be 1 or more.")
     return console.run_job("stage", arguments.project, options, as_json=arguments.json)
+
+
+def _certify(arguments: argparse.Namespace) -> int:
+    options: dict[str, object] = {"stage": "certify", "judge": not arguments.no_judge}
+    if arguments.gguf is not None:
+        options["gguf"] = str(arguments.gguf.resolve())
+    return console.certify(arguments.project, options, as_json=arguments.json)
 
 
 def _chat(arguments: argparse.Namespace) -> int:

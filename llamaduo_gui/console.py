@@ -82,11 +82,31 @@ class ConsoleReporter:
 
 def run_job(kind: str, folder: Path, options: Mapping[str, Any], *, as_json: bool) -> int:
     """Run a job of a project to its end and print how it went; returns the exit code."""
+    handle = JobHandle(*_project_job(kind, folder, options), on_event=ConsoleReporter())
+    return report_result(wait_for(handle.start()), as_json=as_json)
+
+
+def _project_job(
+    kind: str, folder: Path, options: Mapping[str, Any]
+) -> tuple[JobSpec, dict[str, str]]:
+    """A job of a project and the API keys it needs."""
     with Project.open(folder) as project:
         secrets = SecretStore().collect(project.config.providers())
-        path = str(project.folder)
-    handle = JobHandle(JobSpec(kind, path, dict(options)), secrets, on_event=ConsoleReporter())
-    return report_result(wait_for(handle.start()), as_json=as_json)
+        return JobSpec(kind, str(project.folder), dict(options)), secrets
+
+
+def certify(folder: Path, options: Mapping[str, Any], *, as_json: bool) -> int:
+    """Certify a GGUF and print what was found; returns 1 if it is not certified."""
+    handle = JobHandle(*_project_job("stage", folder, options), on_event=ConsoleReporter())
+    result = wait_for(handle.start())
+    if result.status != "succeeded":
+        return report_result(result, as_json=as_json)
+    found = result.result
+    if as_json:
+        print_json(found)
+    for check in () if as_json else found["checks"]:
+        say(f"{check['state']:<8} {check['title']}: {check['text']}")
+    return EXIT_OK if found["is_certified"] else EXIT_FAILED
 
 
 def try_service(

@@ -136,10 +136,15 @@ class LlamaModel:
         self.vocab_size: int = self.library.llama_vocab_n_tokens(self.vocab)
         self._rules = TextRules(self.file.metadata)
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text whose special tokens are spelled out; nothing is added around it."""
+    def tokenize(self, text: str, *, adds_ends: bool = False) -> list[int]:
+        """Token ids of a text whose special tokens are spelled out.
+
+        Args:
+            text: nothing is added around it, unless
+            adds_ends: bos and eos are put around it where the file says so, as other programs do.
+        """
         prepared = self._rules.apply(text)
-        return self._tokenize(prepared) if prepared else []
+        return self._tokenize(prepared, adds_ends=adds_ends) if prepared else []
 
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; empty for control tokens. May be part of a character."""
@@ -177,11 +182,13 @@ class LlamaModel:
     ) -> None:
         self.close()
 
-    def _tokenize(self, text: str) -> list[int]:
+    def _tokenize(self, text: str, *, adds_ends: bool) -> list[int]:
         data = text.encode("utf-8", errors="replace")
         room = len(data) + 8
         tokens = (ctypes.c_int32 * room)()
-        count = self.library.llama_tokenize(self.vocab, data, len(data), tokens, room, False, True)
+        count = self.library.llama_tokenize(
+            self.vocab, data, len(data), tokens, room, adds_ends, True
+        )
         if count < 0:
             raise LlamaDuoError("llama.cpp made more tokens than the text has bytes.")
         return list(tokens[:count])

@@ -20,7 +20,7 @@ class Quant:
         bits: of a weight, the file's average.
         types: what tensors may be without being a fallback.
         max_kl: mean KL divergence to the trained model that is still certified, nats a token.
-        min_agreement: least share of positions with the same likeliest token.
+        min_agreement: least share of positions with the same likeliest token, near-ties aside.
         loss: expected loss in words.
     """
 

@@ -53,6 +53,7 @@ class Stage(StrEnum):
     JUDGE = "judge"
     DECIDE = "decide"
     EXPORT = "export"
+    CERTIFY = "certify"
     REPORT = "report"
     CHAT = "chat"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from llamaduo_gui.core.types import (
     Stage,
 )
 from llamaduo_gui.evaluation.click_through import click_through
+from llamaduo_gui.evaluation.report_certificate import certificate_caveat, certificate_of
 from llamaduo_gui.evaluation.report_costs import usage_section
 from llamaduo_gui.evaluation.results import (
     JudgedModel,
@@ -33,7 +34,7 @@ from llamaduo_gui.evaluation.results import (
 from llamaduo_gui.evaluation.statistics import CONFIDENCE, coverage_curve
 from llamaduo_gui.evaluation.verdict import caveats
 from llamaduo_gui.store.project import PASSAGE_GROUPS, Project
-from llamaduo_gui.store.rows import RecordFilter, RunRow
+from llamaduo_gui.store.rows import ArtifactRow, RecordFilter, RunRow
 
 FORMAT = 1
 CURVE_THRESHOLDS = range(1, 101)
@@ -51,13 +52,19 @@ def build_report(project: Project) -> dict[str, Any]:
     models = {split: judged_models(project, split) for split in (Split.VALIDATION, Split.TEST)}
     shown = Split.TEST if models[Split.TEST] else Split.VALIDATION
     options = {"resamples": config.decision.resamples, "seed": config.seed}
+    exported = project.artifacts.latest("gguf")
+    certificate = certificate_of(project, exported) if exported else None
+    verdict = _verdict(models[shown], config, shown)
     return {
         "format": FORMAT,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "application": {"name": "LlamaDuo GUI", "version": __version__},
         "project": {"name": project.name, "task": config.task, "seed": config.seed},
-        "verdict": _verdict(models[shown], config, shown),
-        "caveats": caveats(config, project.records.accepted_contaminated()),
+        "verdict": verdict,
+        "caveats": [
+            *certificate_caveat(certificate),
+            *caveats(config, project.records.accepted_contaminated()),
+        ],
         "services": _services(config),
         "statistics": {**options, "confidence": CONFIDENCE, "clustered_by": clustered_by(project)},
         "data": _data(project),
@@ -70,7 +77,8 @@ def build_report(project: Project) -> dict[str, Any]:
             for split, found in models.items()
         },
         "rounds": _rounds(project),
-        "gguf": _gguf(project),
+        "gguf": _gguf(exported, verdict, certificate),
+        "certificate": certificate,
         "usage": usage_section(project, config),
         "versions": _versions(project),
         "config": config.model_dump(mode="json"),
@@ -189,10 +197,13 @@ def thin_out(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return [points[round(i * step)] for i in range(MOST_CURVE_POINTS)]
 
 
-def _gguf(project: Project) -> dict[str, Any] | None:
-    row = project.artifacts.latest("gguf")
+def _gguf(
+    row: ArtifactRow | None, verdict: Mapping[str, Any], certificate: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """The exported file; it is ready for use if it matches and is certified."""
     if row is None:
         return None
+    is_certified = certificate is not None and certificate["is_certified"]
     return {
         "path": row.path,
         "file": row.path.rpartition("/")[2],
@@ -200,6 +211,8 @@ def _gguf(project: Project) -> dict[str, Any] | None:
         "quant": row.meta.get("quant"),
         "size_bytes": row.size_bytes,
         "sha256": row.sha256,
+        "is_certified": is_certified if certificate is not None else None,
+        "is_ready": is_certified and bool(verdict["is_matched"]),
     }
 
 

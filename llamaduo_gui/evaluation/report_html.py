@@ -11,6 +11,7 @@ import yaml
 
 from llamaduo_gui.core.paths import resource
 from llamaduo_gui.core.types import POOLED, Metric
+from llamaduo_gui.evaluation.report_certificate import certificate_section
 from llamaduo_gui.evaluation.report_charts import (
     coverage_chart,
     interval_strip,
@@ -45,6 +46,7 @@ def render_report(report: Report) -> str:
         ("curves", "How many good answers", _curves(report)),
         ("rounds", "Rounds", _rounds(report)),
         ("responses", "Responses and the judge's words", responses_section(report)),
+        ("certificate", "The exported file", certificate_section(report["certificate"])),
         ("costs", "What it cost", costs_section(report["usage"])),
         ("method", "How this was made", _method(report)),
     ]

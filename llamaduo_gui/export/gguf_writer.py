@@ -16,6 +16,7 @@ from gguf import GGMLQuantizationType as Type
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.text_rules import NORMALIZER_KEY, SPACE_PREFIX_KEY, STRIP_AFTER_KEY
 from llamaduo_gui.export.architectures import long_rope_attention_factor
+from llamaduo_gui.export.gemma import add_gemma
 from llamaduo_gui.export.shards import Float32
 from llamaduo_gui.export.tensors import MergedTensor, ModelTensors
 from llamaduo_gui.export.tokenizer import TokenizerSpec
@@ -82,6 +83,17 @@ def estimate_bytes(model: ModelTensors, quant: str, tokenizer: TokenizerSpec | N
         return data
     texts = (*tokenizer.tokens, *tokenizer.merges)
     return data + sum(len(text.encode()) + 16 for text in texts) + len(tokenizer.chat_template)
+
+
+def expected_metadata(model: ModelTensors, tokenizer: TokenizerSpec) -> dict[str, Any]:
+    """What a GGUF of this model has to say about its shape and its vocabulary, by key."""
+    writer = gguf.GGUFWriter(None, model.architecture.name)
+    try:
+        _add_architecture(writer, model)
+        _add_tokenizer(writer, tokenizer)
+        return {key: value.value for part in writer.kv_data for key, value in part.items()}
+    finally:
+        writer.close()
 
 
 def write_gguf(
@@ -212,6 +224,8 @@ def _add_architecture(writer: gguf.GGUFWriter, model: ModelTensors) -> None:
     if architecture.name == "phi3":
         # Zero is how llama.cpp tells Phi-4 from the others.
         writer.add_sliding_window(architecture.sliding_window or 0)
+    if architecture.gemma is not None:
+        add_gemma(writer, architecture.gemma)
     _add_rope(writer, model)
 
 

@@ -38,6 +38,7 @@ class MergedTensor:
         source: the base model's (or the adapter's replacement) tensor, or a computed array.
         update: what LoRA adds, or None.
         row_order: source row of each GGUF row, or None if they are the same.
+        offset: added to every element.
     """
 
     name: str
@@ -45,6 +46,7 @@ class MergedTensor:
     source: StoredTensor | Float32
     update: LowRankUpdate | None = None
     row_order: npt.NDArray[np.intp] | None = None
+    offset: float = 0.0
 
     @property
     def weights(self) -> int:
@@ -60,7 +62,7 @@ class MergedTensor:
         row_weights = int(np.prod(self.shape[1:])) if len(self.shape) > 1 else 1
         step = max(1, block_weights // row_weights)
         for start in range(0, self.shape[0], step):
-            block = self._rows(start, min(start + step, self.shape[0]))
+            block = self.rows(start, min(start + step, self.shape[0]))
             # One pass less than isfinite: a NaN makes both of them NaN.
             if not np.isfinite((block.min(), block.max())).all():
                 raise UserError(
@@ -73,13 +75,16 @@ class MergedTensor:
         """The whole tensor in float32."""
         return np.concatenate(list(self.blocks()))
 
-    def _rows(self, start: int, stop: int) -> Float32:
+    def rows(self, start: int, stop: int) -> Float32:
+        """Rows of the GGUF's tensor from `start` up to `stop`, in float32."""
         rows: Rows = slice(start, stop) if self.row_order is None else self.row_order[start:stop]
         if isinstance(self.source, StoredTensor):
             block = self.source.read(rows)
         else:
             block = self.source[rows]
-        return block if self.update is None else block + self.update.rows(rows)
+        if self.update is not None:
+            block = block + self.update.rows(rows)
+        return block + np.float32(self.offset) if self.offset else block
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,11 @@ def _merge(
     )
     if is_tied and same_change:
         del base[OUTPUT]
+    if OUTPUT in base and not architecture.has_own_output:
+        raise UserError(
+            "The adapter changes the embedding or the output alone, and llama.cpp has one matrix "
+            f"for both in a {architecture.name} model; train without them in modules_to_save."
+        )
     merged = []
     for name, tensor in base.items():
         source = changes.replacements.get(name, tensor)
@@ -186,6 +196,7 @@ def _map_names(merged: list[MergedTensor], architecture: Architecture) -> list[M
                 tensor.source,
                 tensor.update,
                 _rope_row_order(tensor, architecture),
+                _offset(tensor, architecture),
             )
         )
     return mapped
@@ -210,6 +221,11 @@ def _rope_row_order(
     rows = tensor.shape[0]
     order = np.arange(rows, dtype=np.intp).reshape(heads, 2, rows // heads // 2)
     return order.swapaxes(1, 2).reshape(rows)
+
+
+def _offset(tensor: MergedTensor, architecture: Architecture) -> float:
+    is_norm = tensor.name.endswith("norm.weight")
+    return architecture.gemma.norm_offset if architecture.gemma and is_norm else 0.0
 
 
 def _require_complete(tensors: list[MergedTensor], architecture: Architecture) -> None:

@@ -17,6 +17,7 @@ STAGE_VERBS: dict[str, str] = {
     Stage.JUDGE: "Judging",
     Stage.DECIDE: "Deciding",
     Stage.EXPORT: "Exporting",
+    Stage.CERTIFY: "Certifying",
     Stage.REPORT: "Writing the report",
     Stage.PIPELINE: "Working",
     "pilot": "Trying calls",

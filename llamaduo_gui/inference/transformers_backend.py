@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from llamaduo_gui.core.causal_lm import load_causal_lm, load_tokenizer
@@ -184,6 +186,33 @@ class TransformersBackend:
             **self._family.template_arguments,
         )
         return list(ids)
+
+    def encode_text(self, text: str, *, adds_ends: bool = False) -> list[int]:
+        """Token ids of plain text, with what the tokeniser puts around it if `adds_ends`."""
+        return list(self._tokenizer(text, add_special_tokens=adds_ends)["input_ids"])
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end an answer."""
+        return tuple(self._stop_ids)
+
+    @property
+    def dtype_name(self) -> str:
+        """Number format of the weights, such as `float32`."""
+        return str(next(self._model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def context_length(self) -> int:
+        """The longest sequence in tokens."""
+        return self._context_length
+
+    @torch.inference_mode()
+    def next_token_logits(self, ids: Sequence[int], count: int) -> npt.NDArray[np.float32]:
+        """Logits (count, tokens of the tokeniser) after each of the last `count` tokens."""
+        inputs = torch.tensor([list(ids)], device=self._device)
+        logits = self._model(input_ids=inputs, logits_to_keep=count).logits[0]
+        found: npt.NDArray[np.float32] = logits[:, : len(self._tokenizer)].float().cpu().numpy()
+        return found
 
     def _group(
         self, prompts: Sequence[PromptJob], settings: GenerationSettings, on_result: OnResult

@@ -11,7 +11,7 @@ from typing import Any
 
 from llamaduo_gui import __version__
 from llamaduo_gui.core.config import PipelineConfig
-from llamaduo_gui.core.errors import BudgetReachedError, JobCancelledError, LlamaDuoError
+from llamaduo_gui.core.errors import BudgetReachedError, JobCancelledError, LlamaDuoError, UserError
 from llamaduo_gui.core.events import Finished, Started
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
@@ -123,6 +123,7 @@ class Executor:
             Stage.JUDGE: self._judge,
             Stage.DECIDE: self._decide,
             Stage.EXPORT: self._export,
+            Stage.CERTIFY: self._certify,
         }
         return work[step.stage](step, run)
 
@@ -160,13 +161,13 @@ class Executor:
             return run_service_inference(
                 self.project, run, self.context, service=teacher, split=split, config=self.config
             )
-        from llamaduo_gui.pipeline.backends import make_backend
+        from llamaduo_gui.pipeline.backends import find_gguf, make_backend
 
         kind = step.kind or ModelKind.TUNED
         quant = self.config.export.quant if kind is ModelKind.GGUF else None
         backend = make_backend(self.project, self.config, kind, step.round, quant)
         try:
-            return run_inference(
+            summary = run_inference(
                 self.project,
                 run,
                 self.context,
@@ -178,6 +179,8 @@ class Executor:
             )
         finally:
             backend.close()
+        answering = find_gguf(self.project, step.round, quant) if quant else None
+        return summary | ({"weights_sha256": answering.sha256} if answering else {})
 
     def _judge(self, step: Step, run: RunRow) -> Summary:
         from llamaduo_gui.evaluation.stage import run_judging
@@ -206,6 +209,25 @@ class Executor:
             round_number=_round_of(step),
             quant=step.key.split(":")[1],
             config=self.config,
+        )
+
+    def _certify(self, step: Step, run: RunRow) -> Summary:
+        from llamaduo_gui.pipeline.backends import find_gguf
+        from llamaduo_gui.pipeline.certify import find_student, run_certification
+
+        number, quant = _round_of(step), step.key.split(":")[1]
+        exported = find_gguf(self.project, number, quant)
+        if exported is None:
+            raise UserError("There is no GGUF file yet; export one first.")
+        return run_certification(
+            self.project,
+            run,
+            self.context,
+            config=self.config,
+            path=self.project.artifacts.absolute(exported),
+            student=find_student(self.project, self.config, number),
+            quant=quant,
+            versions=installed_versions(),
         )
 
 

@@ -15,6 +15,7 @@ UNTIL_STAGES = (
     Stage.JUDGE,
     Stage.DECIDE,
     Stage.EXPORT,
+    Stage.CERTIFY,
     Stage.REPORT,
 )
 
@@ -94,14 +95,20 @@ def next_synthesis_round(trained: Collection[int]) -> int:
     return max(trained, default=0) + 1
 
 
+def certify_step(number: int, quant: str) -> Step:
+    """Whether an exported file is and answers as the student of its round."""
+    return Step(f"certify:{quant}:r{number}", Stage.CERTIFY, number, ModelKind.GGUF)
+
+
 def final_steps(number: int, quant: str) -> list[Step]:
-    """Export of the chosen round, its answers on the test split beside the baselines', report."""
+    """Export of the chosen round, its answers on the test split beside the baselines', verdict."""
     test = Split.TEST
     return [
         Step(f"export:{quant}:r{number}", Stage.EXPORT, number, ModelKind.GGUF),
         *baseline_steps(test),
         *answer_steps(ModelKind.TUNED, test, number),
         *answer_steps(ModelKind.GGUF, test, number, quant),
+        certify_step(number, quant),
     ]
 
 

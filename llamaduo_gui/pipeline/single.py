@@ -11,6 +11,7 @@ from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
 from llamaduo_gui.pipeline.backends import find_gguf
+from llamaduo_gui.pipeline.certify_single import certify
 from llamaduo_gui.pipeline.execute import Executor, export_copy
 from llamaduo_gui.pipeline.feedback import read_decisions
 from llamaduo_gui.pipeline.loop import write_report
@@ -25,7 +26,8 @@ def run_single(project: Project, context: JobContext, options: Mapping[str, Any]
     Args:
         project: an open project whose lock is held.
         context: reports and cancellation.
-        options: `stage`, and by stage: `count` (synthesize), `quant` and `out` (export).
+        options: `stage`, and by stage: `count` (synthesize), `quant` and `out` (export), `gguf`,
+            `quant` and `judge` (certify).
 
     Raises:
         UserError: what the stage needs is not there yet.
@@ -35,11 +37,14 @@ def run_single(project: Project, context: JobContext, options: Mapping[str, Any]
     executor = Executor(project, context, config, config.decision.max_rounds, pair_count=count)
     stage = Stage(options["stage"])
     # The student's own inference costs nothing, so `infer` alone needs no price.
-    put_budget_in_force(project, context, config, {stage} - {Stage.INFER})
+    paid = {Stage.JUDGE} if stage is Stage.CERTIFY and options.get("judge") else {stage}
+    put_budget_in_force(project, context, config, paid - {Stage.INFER})
     if stage is Stage.REPORT:
         return dict(write_report(executor).summary)
     if stage is Stage.EXPORT:
         return _export(executor, options)
+    if stage is Stage.CERTIFY:
+        return certify(executor, options, round_to_export(project))
     summaries = [
         {"run": run.key, **run.summary}
         for run in (executor.run(step, again=True) for step in _steps(project, config, stage))
@@ -86,13 +91,22 @@ def trained_rounds(project: Project) -> list[int]:
     ]
 
 
-def _export(executor: Executor, options: Mapping[str, Any]) -> dict[str, Any]:
-    project = executor.project
+def round_to_export(project: Project) -> int:
+    """The round whose student is exported: the best decided one, else the last trained.
+
+    Raises:
+        UserError: there is no trained student yet.
+    """
     trained = trained_rounds(project)
     if not trained:
         raise UserError("There is no trained student to export yet; run the loop first.")
     decisions = read_decisions(project)
-    number = decisions[max(decisions)].best_round if decisions else max(trained)
+    return decisions[max(decisions)].best_round if decisions else max(trained)
+
+
+def _export(executor: Executor, options: Mapping[str, Any]) -> dict[str, Any]:
+    project = executor.project
+    number = round_to_export(project)
     quant = options.get("quant") or executor.config.export.quant
     step = Step(f"export:{quant}:r{number}", Stage.EXPORT, number, ModelKind.GGUF)
     row = find_gguf(project, number, quant)

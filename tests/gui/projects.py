@@ -226,7 +226,7 @@ def make_judged_project(
     if has_test:
         steps = final_steps(LAST_ROUND, QUANT)
         _export(project, steps[0])
-        answer_and_judge(project, steps[1:])
+        answer_and_judge(project, steps[1:-1])
     return project
 
 

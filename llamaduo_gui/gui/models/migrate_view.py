@@ -47,6 +47,8 @@ _STATES = {
     RunStatus.CANCELLED: CellState.STOPPED,
     RunStatus.INTERRUPTED: CellState.STOPPED,
 }
+# The last row's stages under the headings of a round.
+_COLUMN_OF = {Stage.EXPORT: Stage.FINETUNE, Stage.CERTIFY: Stage.DECIDE}
 _EMPTY = StageCell(CellState.WAIT, NO_VALUE)
 
 
@@ -148,7 +150,7 @@ def live_cell(progress: Progress) -> StageCell:
 
 def row_of(round_number: int | None, split: Split | None, kind: str, stage: str) -> int:
     """The row of the timeline a run belongs to."""
-    if stage == Stage.EXPORT.value or split is Split.TEST:
+    if stage in (Stage.EXPORT.value, Stage.CERTIFY.value) or split is Split.TEST:
         return FINAL_ROW
     if kind in (ModelKind.SERVICE.value, ModelKind.BASE.value) or round_number is None:
         return BASELINE_ROW
@@ -178,7 +180,7 @@ def _rows(
         if run.stage in (Stage.PIPELINE, Stage.REPORT, Stage.CHAT):
             continue
         number = row_of(run.round, run.split, run.label, run.stage.value)
-        column = Stage.FINETUNE if run.stage is Stage.EXPORT else run.stage
+        column = _COLUMN_OF.get(run.stage, run.stage)
         by_cell.setdefault((number, column.value), []).append(run)
     numbers = sorted({number for number, _ in by_cell})
     rows = []
@@ -215,7 +217,8 @@ def _cell(number: int, stage: str, group: Sequence[RunRow]) -> StageCell:
     if state is CellState.WAIT:
         return StageCell(state, "Next")
     text, detail = _describe(stage, group)
-    if shown.stage is Stage.DECIDE and not shown.summary.get("is_matched"):
+    has_failed = shown.stage is Stage.CERTIFY and not shown.summary.get("is_certified")
+    if has_failed or (shown.stage is Stage.DECIDE and not shown.summary.get("is_matched")):
         state = CellState.NOT_MATCHED
     return StageCell(state, text, detail)
 
@@ -230,6 +233,8 @@ def _describe(stage: str, group: Sequence[RunRow]) -> tuple[str, str]:
     if run.stage is Stage.EXPORT:
         size = format_size(summary.get("size_bytes", 0))
         return f"GGUF {summary.get('quant', '')}".strip(), f"{size} · {took}"
+    if run.stage is Stage.CERTIFY:
+        return str(summary.get("verdict", "Certified")), took
     if stage == Stage.SYNTHESIZE.value:
         kept, parsed = summary.get("kept", 0), summary.get("parsed", 0)
         return f"{kept:,} of {parsed:,} kept", took

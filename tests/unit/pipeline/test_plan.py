@@ -39,7 +39,7 @@ def test_a_match_is_exported_and_only_then_is_the_test_split_touched() -> None:
     keys = [step.key for step in steps]
     export = keys.index("export:Q4_K_M:r1")
     assert not any("test" in key for key in keys[:export])
-    assert keys[-1] == "judge:gguf:Q4_K_M:r1:test"
+    assert keys[-2:] == ["judge:gguf:Q4_K_M:r1:test", "certify:Q4_K_M:r1"]
 
 
 def test_the_best_round_is_exported_when_the_rounds_are_used_up() -> None:
@@ -49,7 +49,7 @@ def test_the_best_round_is_exported_when_the_rounds_are_used_up() -> None:
 
 def test_more_rounds_take_a_finished_loop_up_again() -> None:
     decisions = {0: DecidedRound(False, False, 0, last_round=0)}
-    assert plan(CONFIG, decisions, 0)[-1].stage is Stage.JUDGE
+    assert plan(CONFIG, decisions, 0)[-1].stage is Stage.CERTIFY
     assert plan(CONFIG, decisions, 1)[-1].key == "decide:r1"
 
 
