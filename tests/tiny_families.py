@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.tiny_gemma import GEMMA_TEMPLATE, write_gemma_tokenizer
 from tests.tiny_models import CHAT_TEMPLATE
 from tests.tiny_tokenizers import (
     GPT4O_PATTERN,
@@ -153,6 +154,25 @@ def _phi3(name: str, **shape: Any) -> TinyFamily:
     )
 
 
+def _gemma(name: str, **shape: Any) -> TinyFamily:
+    is_third = name == "gemma3"
+    return TinyFamily(
+        family=name,
+        config={"gemma": "GemmaConfig", "gemma2": "Gemma2Config", "gemma3": "Gemma3TextConfig"}[
+            name
+        ],
+        shape={**shape, "rms_norm_eps": 1e-6, "tie_word_embeddings": True},
+        write_tokenizer=partial(
+            write_gemma_tokenizer, beyond=("<image_soft_token>",) if is_third else ()
+        ),
+        chat_template=GEMMA_TEMPLATE,
+        turn_end="<end_of_turn>",
+        eos_texts=("<eos>", "<end_of_turn>") if name != "gemma" else ("<eos>",),
+        # The embedding of Gemma 3 1B has no row for the picture token of its tokeniser.
+        extra_rows=-1 if is_third else 24,
+    )
+
+
 FAMILIES: dict[str, TinyFamily] = {
     "llama3-8b": TinyFamily(
         family="llama3",
@@ -239,6 +259,39 @@ FAMILIES: dict[str, TinyFamily] = {
         turn_end="</s>",
         eos_texts=("</s>",),
         is_read_exactly=False,
+    ),
+    "gemma-2b": _gemma("gemma", **_shape(64, 4, 1, 512, head_dim=16)),
+    # 16 heads of 256 in a width of 3072.
+    "gemma-7b": _gemma("gemma", **_shape(96, 4, 4, 768, head_dim=32)),
+    "gemma2-2b": _gemma(
+        "gemma2",
+        **_shape(
+            144,
+            8,
+            4,
+            576,
+            head_dim=16,
+            num_hidden_layers=4,
+            sliding_window=32,
+            query_pre_attn_scalar=16,
+        ),
+    ),
+    "gemma3-1b": _gemma(
+        "gemma3",
+        **_shape(
+            144,
+            4,
+            1,
+            432,
+            head_dim=32,
+            num_hidden_layers=7,
+            sliding_window=32,
+            query_pre_attn_scalar=32,
+            rope_parameters={
+                "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+            },
+        ),
     ),
     "smollm2-135m": TinyFamily(
         family="smollm2",

@@ -14,6 +14,7 @@ STRIP_AFTER_KEY = "llamaduo.strip_after"
 # gguf token types whose text is found in a prompt before it is cut into words.
 _WHOLE_TOKEN_TYPES = (2, 3, 4)
 _BLANKS = (" ", "\u2581")
+_BLANK_RUN = "  "
 # Unicode's White_Space, as the tokenizers library has it; Python's \s also has \x1c to \x1f.
 _WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
@@ -32,11 +33,15 @@ class TextRules:
       always: one in front of every piece that does not begin with one (add_space_prefix is true);
       a piece that is nothing but a blank is read as two.
 
+    Where runs of blanks are tokens (Gemma), llama.cpp looks for them before blanks become U+2581:
+    one that is in the text already has to be a blank by then.
+
     Args:
         metadata: of the GGUF.
     """
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self._has_blank_runs = _BLANK_RUN in metadata.get("tokenizer.ggml.tokens", ())
         self._is_nfc = metadata.get(NORMALIZER_KEY) == "NFC"
         self._prefix = metadata.get(SPACE_PREFIX_KEY)
         self._strips = frozenset(metadata.get(STRIP_AFTER_KEY, ()))
@@ -45,6 +50,8 @@ class TextRules:
 
     def apply(self, text: str) -> str:
         """The text to hand to llama.cpp."""
+        if self._has_blank_runs:
+            text = text.replace(_BLANKS[1], _BLANKS[0])
         if self._whole_tokens is None or not text:
             return text
         parts = self._whole_tokens.split(text)

@@ -12,9 +12,10 @@ import numpy as np
 from llamaduo_gui.core.base_model import read_model_config
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.model_family import detect_family
+from llamaduo_gui.export.gemma import GEMMAS, GemmaSettings, as_plain_config, read_gemma
 from llamaduo_gui.export.shards import Float32
 
-SUPPORTED = ("llama", "phi3", "qwen2", "qwen3", "smollm3")
+SUPPORTED = (*GEMMAS, "llama", "phi3", "qwen2", "qwen3", "smollm3")
 # Every fourth layer of SmolLM3 has no rotary embedding; llama.cpp does not read which ones.
 _NO_ROPE_STEP = 4
 # transformers' default where a Phi's config.json names none.
@@ -51,6 +52,7 @@ class Architecture:
         rope_share: share of each head that is rotated (Phi-4 mini: 0.75).
         sliding_window: tokens each token sees in transformers, None for all before it;
             llama.cpp has none for llama and phi3.
+        gemma: what only Gemma has; None for the others.
         warnings: sentences about what llama.cpp will do differently.
     """
 
@@ -67,12 +69,18 @@ class Architecture:
     is_tied: bool
     rope_share: float = 1.0
     sliding_window: int | None = None
+    gemma: GemmaSettings | None = None
     warnings: tuple[str, ...] = ()
 
     @property
     def rope_dimensions(self) -> int:
         """Elements of each head that are rotated."""
         return int((self.head_dim or self.hidden_size // self.heads) * self.rope_share)
+
+    @property
+    def has_own_output(self) -> bool:
+        """Whether llama.cpp takes an output that does not share the embedding's weights."""
+        return self.name not in ("gemma", "gemma2")
 
     @property
     def has_permuted_rope(self) -> bool:
@@ -93,8 +101,10 @@ def read_architecture(folder: Path) -> Architecture:
             f"Models of the type {config.get('model_type', 'unknown')} cannot be exported to GGUF "
             f"yet; supported are {', '.join(SUPPORTED)}."
         )
-    _refuse_unsupported(config, name)
     try:
+        gemma = read_gemma(config, name) if name in GEMMAS else None
+        config = config if gemma is None else as_plain_config(config)
+        _refuse_unsupported(config, name)
         rope = _read_rope(config)
         return Architecture(
             name=name,
@@ -107,10 +117,11 @@ def read_architecture(folder: Path) -> Architecture:
             head_dim=config.get("head_dim"),
             norm_epsilon=float(config["rms_norm_eps"]),
             rope=rope,
-            # transformers' default for all of these model types but SmolLM3
+            # transformers' default for all of these model types but SmolLM3 and Gemma
             is_tied=bool(config.get("tie_word_embeddings", name == "smollm3")),
             rope_share=_rope_share(config),
             sliding_window=_sliding_window(config),
+            gemma=gemma,
             warnings=_warnings(rope, config),
         )
     except KeyError as error:

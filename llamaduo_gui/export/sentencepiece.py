@@ -93,8 +93,11 @@ def token_scores(
     merges = read_merges(definition)
     _require_all_splits(definition["model"]["vocab"], merges, definition["added_tokens"])
     ranks: dict[str, int] = {}
+    # Gemma's runs of blanks are made by merges too; llama.cpp finds them before it merges.
+    added = {token["content"] for token in definition["added_tokens"]}
     for left, right in merges:
-        ranks.setdefault(left + right, len(ranks))
+        if left + right not in added:
+            ranks.setdefault(left + right, len(ranks))
     scores = []
     for text, kind in zip(tokens, types, strict=True):
         if kind == gguf.TokenType.UNUSED:

@@ -236,6 +236,12 @@ def _token_list(
     tokenizer: Any, rows: int, *, is_pieces: bool
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     vocabulary = {index: text for text, index in tokenizer.get_vocab().items()}
+    # Gemma 3's text models have no row for the picture token at the end of the tokeniser.
+    vocabulary = {
+        index: text
+        for index, text in vocabulary.items()
+        if index < rows or index not in tokenizer.added_tokens_decoder
+    }
     if max(vocabulary) >= rows:
         raise UserError(
             f"The tokeniser has {max(vocabulary) + 1} tokens and the model embeddings for {rows}; "
@@ -272,7 +278,11 @@ def _piece_type(text: str) -> gguf.TokenType:
 
 def _looks_special(text: str) -> bool:
     """Turn markers some tokenisers forget to call special; llama.cpp's converter does the same."""
-    return text.startswith("<|") and text.endswith("|>")
+    return (
+        (text.startswith("<|") and text.endswith("|>"))
+        or (text.startswith("<unused") and text.endswith(">"))
+        or text in ("<mask>", "<2mass>", "[@BOS@]")
+    )
 
 
 def _declared_stop_ids(folder: Path) -> list[int] | int | None:
