@@ -15,6 +15,7 @@ from pathlib import Path
 
 from setup_faults import check_display, lacks_venv
 from setup_machine import SetupError, System, say
+from setup_oracle import offer_converter
 from setup_steps import PYTHONS, Options, Setup
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,6 +117,7 @@ def start(command: str, arguments: list[str], setup: Setup) -> int:
         say("LlamaDuo is set up; open it with: python3 packaging/bootstrap.py run")
         return 0
     if command == "test":
+        offer_converter(setup)
         return run_gates(setup, arguments)
     words = ["demo", *arguments] if command == "demo" else arguments
     return setup.system.replace_by([str(setup.python), "-m", "llamaduo_gui", *words])

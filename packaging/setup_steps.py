@@ -128,6 +128,12 @@ class Setup:
         else:
             say(sentence)
 
+    def download_source(self, requirement: str, folder: Path) -> Outcome:
+        """Have pip download a source distribution; it also asks the package for its metadata."""
+        package = requirement.partition("==")[0]
+        arguments = ["--no-deps", "--no-binary", package, "--dest", str(folder), requirement]
+        return self._pip("download", arguments, "Fetching llama.cpp's converter for its tests")
+
     def _read_stamp(self) -> dict[str, object]:
         """The finished steps, or none when the environment is gone, moved or not the same."""
         try:
