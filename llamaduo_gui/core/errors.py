@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 
 class LlamaDuoError(Exception):
     """Root of every exception this application raises on purpose."""
 
 
 class UserError(LlamaDuoError):
-    """Something the user can put right; the text is one sentence that says what to do next."""
+    """Something the user can put right; the text is one sentence that says what to do next.
+
+    Attributes:
+        detail: the same for a program, JSON-able, with a `kind`; empty for most.
+    """
+
+    detail: Mapping[str, Any] = MappingProxyType({})
 
 
 class ConfigError(UserError):

@@ -16,6 +16,9 @@ _LOGGERS = (
     "trl",
 )
 
+_CHOSEN_HERE = "LLAMADUO_CHOSE_GPU"
+"""Set when the one visible GPU was chosen here and not by the user."""
+
 
 def prepare_ml_libraries() -> None:
     """Keep libraries quiet, off the network for telemetry, and on one GPU.
@@ -33,8 +36,29 @@ def prepare_ml_libraries() -> None:
     # same cores that was measured to make a tiny model 20 times slower; asleep they cost nothing.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # The application has one GPU slot, and TRL refuses to train when it sees several cards.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+        os.environ[_CHOSEN_HERE] = "1"
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.ERROR)
+
+
+def visible_gpus() -> list[str]:
+    """NVIDIA GPUs that a training with several processes may use, as CUDA_VISIBLE_DEVICES has them.
+
+    All of the machine's where the user chose none; that needs the package nvidia-ml-py.
+    """
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None and _CHOSEN_HERE not in os.environ:
+        return [item for item in (part.strip() for part in chosen.split(",")) if item]
+    try:
+        import pynvml
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+        return [str(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []

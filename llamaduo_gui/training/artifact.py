@@ -26,47 +26,54 @@ _TOKENIZER_FILES = (
 )
 
 
-def save_trained(
-    model: Any,
-    base: Path,
-    target: Path,
-    *,
-    reference: str,
-    note: Mapping[str, Any],
-    lent_template: str = "",
+def write_trained(
+    model: Any, base: Path, folder: Path, *, reference: str, lent_template: str = ""
 ) -> None:
-    """Write the adapter or the whole model to `target` in one step.
-
-    A crash leaves either no `target` or a complete one.
+    """Write the adapter or the whole model with its tokeniser to `folder`, made anew.
 
     Args:
         model: a PEFT model (its adapter is saved) or a whole model.
         base: folder of the base model, whose tokeniser and chat template are copied.
-        target: folder to make; an older one is replaced.
+        folder: what `publish` then puts in its place.
         reference: how the user names the base model; written in place of this machine's path.
-        note: content of `training.json`.
         lent_template: the chat template it was trained with, if the base model has none.
     """
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     if hasattr(model, "peft_config"):
         # The embeddings are never resized; peft would look for the base model to find that out.
-        model.save_pretrained(partial, save_embedding_layers=False)
-        _name_base(partial / "adapter_config.json", reference)
+        model.save_pretrained(folder, save_embedding_layers=False)
+        _name_base(folder / "adapter_config.json", reference)
     else:
-        _save_whole(model, base, partial)
-    (partial / "README.md").unlink(missing_ok=True)
+        _save_whole(model, base, folder)
+    (folder / "README.md").unlink(missing_ok=True)
     for pattern in _TOKENIZER_FILES:
         for item in base.glob(pattern):
             if item.is_file():
-                shutil.copyfile(item, partial / item.name)
+                shutil.copyfile(item, folder / item.name)
     if lent_template:
-        (partial / TEMPLATE_FILE).write_text(lent_template, encoding="utf-8")
+        (folder / TEMPLATE_FILE).write_text(lent_template, encoding="utf-8")
+
+
+def publish(folder: Path, target: Path, note: Mapping[str, Any]) -> None:
+    """Add the note and put the folder in the place of `target`.
+
+    A crash leaves either no `target` or a complete one.
+
+    Args:
+        folder: from `write_trained`, on the same disk.
+        target: an older one is replaced.
+        note: content of `training.json`.
+    """
     text = json.dumps(note, indent=2, ensure_ascii=False)
-    (partial / NOTE).write_text(text, encoding="utf-8")
+    (folder / NOTE).write_text(text, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
-    partial.replace(target)
+    folder.replace(target)
+
+
+def partial_folder(target: Path) -> Path:
+    """Where the weights are written before they are complete."""
+    return target.with_name(target.name + ".partial")
 
 
 def read_note(target: Path) -> dict[str, Any] | None:

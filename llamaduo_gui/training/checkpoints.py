@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from llamaduo_gui.training.plan import PlanChangedError, changed_keys
 
 _MARKER = "complete.json"
 _PLAN = "plan.json"
@@ -35,31 +39,59 @@ def is_complete(checkpoint: Path) -> bool:
         return False
 
 
-def open_checkpoints(folder: Path, plan: str) -> Path | None:
+def open_checkpoints(
+    folder: Path, plan: Mapping[str, Any], *, should_restart: bool = False
+) -> Path | None:
     """Prepare the folder for a run and find where it can go on.
 
-    Checkpoints of another plan (another recipe, data set, base model or seed) and incomplete
-    ones are deleted.
+    Incomplete checkpoints are deleted.
 
     Args:
         folder: of all checkpoints of the round; made on demand.
-        plan: fingerprint of everything the training depends on.
+        plan: everything the training depends on (`plan.make_plan`).
+        should_restart: delete all checkpoints.
 
     Returns:
         The newest complete checkpoint, or None to start from the base model.
+
+    Raises:
+        PlanChangedError: there is a complete checkpoint, and it belongs to another plan.
     """
-    note = folder / _PLAN
-    if folder.is_dir() and (not note.is_file() or note.read_text(encoding="utf-8") != plan):
+    before = _read_plan(folder)
+    newest = _newest(folder)
+    if newest is not None and before is not None and not should_restart:
+        changes = changed_keys(before, plan)
+        if changes:
+            raise PlanChangedError(step_of(newest), changes)
+    elif folder.is_dir():
         shutil.rmtree(folder)
+        newest = None
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(plan, encoding="utf-8")
-    newest: tuple[int, Path] | None = None
-    for item in folder.iterdir():
-        match = _NAME.match(item.name)
-        if match is None:
+    (folder / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
+    return newest
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step a checkpoint was saved at."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _read_plan(folder: Path) -> dict[str, Any] | None:
+    """The plan the checkpoints belong to, None if there is none that can be read."""
+    try:
+        data = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _newest(folder: Path) -> Path | None:
+    newest: Path | None = None
+    for item in folder.iterdir() if folder.is_dir() else ():
+        if _NAME.match(item.name) is None:
             continue
         if not is_complete(item):
             shutil.rmtree(item)
-        elif newest is None or int(match[1]) > newest[0]:
-            newest = (int(match[1]), item)
-    return newest[1] if newest else None
+        elif newest is None or step_of(item) > step_of(newest):
+            newest = item
+    return newest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from llamaduo_gui.core.causal_lm import load_causal_lm
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.model_family import ModelFamily
+from llamaduo_gui.training.hardware import Hardware, choose_dtype
 from llamaduo_gui.training.recipes import LoraSettings, Recipe
 
 
@@ -30,7 +32,7 @@ class Numerics:
     compute: torch.dtype
 
 
-def choose_numerics(recipe: Recipe) -> Numerics:
+def choose_numerics(recipe: Recipe, hardware: Hardware | None = None) -> Numerics:
     """The formats a recipe asks for, or what fits this machine where it says `auto`.
 
     Weights that are trained stay in fp32: bf16 rounds small updates away. Frozen ones are kept
@@ -39,31 +41,68 @@ def choose_numerics(recipe: Recipe) -> Numerics:
     Raises:
         ConfigError: fp16 on a CPU, or bf16 on a GPU that lacks it.
     """
-    has_gpu = torch.cuda.is_available()
-    wanted = recipe.training.dtype
-    if wanted == "auto":
-        if has_gpu:
-            wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        else:
-            # Measured on 2 cores: NF4 with bf16 products takes two thirds of the time of fp32.
-            wanted = "bf16" if recipe.method == "qlora" else "fp32"
-    if wanted == "fp16" and not has_gpu:
-        raise ConfigError("The recipe's dtype fp16 needs a GPU; set dtype to auto, bf16 or fp32.")
-    if wanted == "bf16" and has_gpu and not torch.cuda.is_bf16_supported():
-        raise ConfigError("This GPU has no bf16; set the recipe's dtype to auto, fp16 or fp32.")
+    found = hardware or detect_hardware()
+    return numerics_of(recipe, found.device, choose_dtype(recipe, found))
+
+
+def numerics_of(recipe: Recipe, device: str, dtype: str) -> Numerics:
+    """The formats for a computation in `dtype` (`fp32`, `bf16` or `fp16`) on `device`."""
     formats = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    compute = formats[wanted]
-    weights = torch.float32 if recipe.method == "full" else compute
-    return Numerics("cuda" if has_gpu else "cpu", weights, compute)
+    compute = formats[dtype]
+    return Numerics(device, torch.float32 if recipe.method == "full" else compute, compute)
 
 
-def load_base_model(folder: Path, recipe: Recipe, numerics: Numerics) -> Any:
+def detect_hardware(processes: int = 1) -> Hardware:
+    """What this machine has; `processes` of them share it.
+
+    Free memory is that of the GPU this process trains on, else of the machine.
+    """
+    from importlib.util import find_spec
+
+    has_bitsandbytes = find_spec("bitsandbytes") is not None
+    if not torch.cuda.is_available():
+        import psutil
+
+        free = int(psutil.virtual_memory().available) // processes
+        return Hardware(
+            "cpu", has_bitsandbytes=has_bitsandbytes, free_bytes=free, processes=processes
+        )
+    from transformers.utils import is_flash_attn_2_available
+
+    return Hardware(
+        "cuda",
+        has_bf16=torch.cuda.is_bf16_supported(),
+        has_flash_attention=is_flash_attn_2_available(),
+        has_bitsandbytes=has_bitsandbytes,
+        free_bytes=_free_gpu_bytes(),
+        processes=processes,
+    )
+
+
+def _free_gpu_bytes() -> int | None:
+    try:
+        return int(torch.cuda.mem_get_info()[0])
+    except (RuntimeError, AssertionError):
+        return None
+
+
+def load_base_model(
+    folder: Path, recipe: Recipe, numerics: Numerics, attention: str | None = None
+) -> Any:
     """The base model, in 4 bits for QLoRA, on the training device.
+
+    Args:
+        folder: of the base model.
+        recipe: its method decides between 4-bit and plain weights.
+        numerics: formats and device.
+        attention: `flash_attention_2`, `sdpa`, `eager`, or None for the library's choice.
 
     Raises:
         UserError: the files cannot be loaded as a language model, or memory does not suffice.
     """
     settings: dict[str, Any] = {"dtype": numerics.weights}
+    if attention is not None:
+        settings["attn_implementation"] = attention
     if recipe.method == "qlora":
         from transformers import BitsAndBytesConfig
 
@@ -73,7 +112,9 @@ def load_base_model(folder: Path, recipe: Recipe, numerics: Numerics) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=numerics.compute,
         )
-        settings["device_map"] = {"": 0 if numerics.device == "cuda" else "cpu"}
+        # Under accelerate each process has a GPU of its own.
+        gpu = int(os.environ.get("LOCAL_RANK", "0"))
+        settings["device_map"] = {"": gpu if numerics.device == "cuda" else "cpu"}
     model = load_causal_lm(folder, **settings)
     _keep_quantized_layers_differentiable(model)
     return model

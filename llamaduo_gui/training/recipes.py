@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from llamaduo_gui.core.config import describe_problem
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.paths import resource
 
 _Count = Annotated[int, Field(ge=1)]
+Switch = Literal[True, False, "auto"]
+Optimizer = Literal[
+    "auto",
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_8bit",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+    "adafactor",
+]
+Attention = Literal["auto", "flash_attention_2", "sdpa", "eager"]
 
 
 class _Section(BaseModel):
@@ -37,6 +48,8 @@ class LoraSettings(_Section):
 class TrainingSettings(_Section):
     """The optimisation. A step is `batch_size * gradient_accumulation` records.
 
+    What says `auto` is decided for the machine and the model by `training.hardware`.
+
     Attributes:
         epochs: passes over the training set; a fraction is a part of a pass.
         learning_rate: the highest; warm-up leads to it, the scheduler away from it.
@@ -47,12 +60,20 @@ class TrainingSettings(_Section):
         group_by_length: put records of about one length in a batch, so that little is padding;
             packing needs none of it and ignores it.
         assistant_only_loss: learn the answers, not the prompts.
+        longest_first: the longest record is in the first step of an epoch, so that memory that
+            does not suffice is noticed at once; packed sequences are all of about one length.
         dtype: of the computation; `auto` is bf16 (else fp16) on a GPU and fp32 on a CPU.
+        attention: how attention is computed; `auto` takes the fastest that is installed.
+        optimizer: by its name in transformers.
         gradient_checkpointing: less memory, about a fifth slower.
         logging_steps: a point of the loss curve every so many steps.
         save_steps: a checkpoint every so many steps.
         eval: when the validation loss is measured; it is at the end in any case but `never`.
         eval_steps: how often, with `eval: steps`.
+        keep_best: end with the weights of the lowest validation loss, not with the last.
+        early_stopping_patience: validations in a row without a lower loss that end the training
+            (the best weights are kept then); 0 for never.
+        tensorboard: write event files for TensorBoard.
     """
 
     epochs: Annotated[float, Field(gt=0, le=1000)] = 3
@@ -64,15 +85,33 @@ class TrainingSettings(_Section):
     max_length: Annotated[int, Field(ge=16)] = 1024
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
-    packing: bool = False
-    group_by_length: bool = True
+    packing: Switch = False
+    group_by_length: Switch = True
+    longest_first: bool = True
     assistant_only_loss: bool = True
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    gradient_checkpointing: bool = False
+    attention: Attention = "auto"
+    optimizer: Optimizer = "auto"
+    gradient_checkpointing: Switch = False
     logging_steps: _Count = 10
     save_steps: _Count = 100
     eval: Literal["epoch", "steps", "end", "never"] = "epoch"
     eval_steps: _Count = 100
+    keep_best: bool = False
+    early_stopping_patience: Annotated[int, Field(ge=0)] = 0
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _check_validations(self) -> TrainingSettings:
+        """There is a best of several validations only."""
+        if self.should_keep_best and self.eval not in ("epoch", "steps"):
+            raise ValueError("keep_best and early_stopping_patience need eval: epoch or steps")
+        return self
+
+    @property
+    def should_keep_best(self) -> bool:
+        """Whether the training ends with the best weights instead of the last."""
+        return self.keep_best or self.early_stopping_patience > 0
 
 
 class Recipe(_Section):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +15,19 @@ from llamaduo_gui.core.base_model import read_model_config, resolve_base_model
 from llamaduo_gui.core.causal_lm import load_tokenizer
 from llamaduo_gui.core.chat_templates import lent_template, template_sentence
 from llamaduo_gui.core.config import PipelineConfig
-from llamaduo_gui.core.errors import UserError
+from llamaduo_gui.core.errors import LlamaDuoError, UserError
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.ml_libraries import prepare_ml_libraries
 from llamaduo_gui.core.model_family import detect_family, stop_token_ids, unknown_family_sentences
 from llamaduo_gui.core.types import Origin, Split
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import RecordRow, RunRow
+from llamaduo_gui.training.options import TrainingOptions
+from llamaduo_gui.training.plan import fingerprint, make_plan
 from llamaduo_gui.training.recipes import Recipe, load_recipe
 
 _SOURCE = "finetune"
+_CHOICES = "choices.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,12 @@ class _Plan:
     reference: str
     target: Path
     checkpoints: Path
+    events: Path
+    content: dict[str, Any]
     fingerprint: str
     round_number: int
+    launch: Any
+    should_restart: bool
 
 
 def run_finetune(
@@ -49,6 +54,7 @@ def run_finetune(
     *,
     round_number: int,
     config: PipelineConfig,
+    options: TrainingOptions | None = None,
 ) -> dict[str, Any]:
     """Train the base model on the training set of a round; go on where an earlier attempt stopped.
 
@@ -58,11 +64,11 @@ def run_finetune(
 
     Returns:
         The summary: losses, steps, epochs, parameters, tokens, seconds, memory, records used
-        and left out, the recipe.
+        and left out, the recipe and what was decided of it.
 
     Raises:
-        UserError: recipe, base model or data are not fit for training, or memory or disk space
-            does not suffice.
+        UserError: recipe, base model or data are not fit for training, memory or disk space does
+            not suffice, or there are checkpoints of other settings.
         JobCancelledError: the user asked to stop; a checkpoint was saved.
     """
     prepare_ml_libraries()
@@ -72,17 +78,17 @@ def run_finetune(
     records = project.records.training_set(round_number)
     if not records:
         raise UserError("There is no training record; add coverage data to the project.")
-    round_dir = project.paths.round_dir(round_number)
-    plan = _Plan(
+    plan = _make_plan(
+        project.paths.round_dir(round_number),
+        run.seed,
+        config,
         recipe=recipe,
         base=base,
-        reference=student.base_model,
-        target=round_dir / ("model" if recipe.method == "full" else "adapter"),
-        checkpoints=round_dir / "checkpoints",
-        fingerprint=_fingerprint(config, recipe, run.seed, records),
+        records=records,
+        options=options or TrainingOptions(),
         round_number=round_number,
     )
-    summary = _finished_summary(plan)
+    summary = None if plan.should_restart else _finished_summary(plan)
     if summary is None:
         resolved = {"recipe": recipe.model_dump(mode="json"), "base_model": student.base_model}
         project.runs.set_config(run.id, {**run.config, **resolved})
@@ -93,6 +99,47 @@ def run_finetune(
     return summary
 
 
+def _make_plan(
+    folder: Path,
+    seed: int,
+    config: PipelineConfig,
+    *,
+    recipe: Recipe,
+    base: Path,
+    records: Sequence[RecordRow],
+    options: TrainingOptions,
+    round_number: int,
+) -> _Plan:
+    if recipe.training.tensorboard:
+        from llamaduo_gui.training.event_files import check_writer
+
+        check_writer()
+    from llamaduo_gui.training.distributed import plan_launch
+
+    launch = plan_launch(options.accelerate_config)
+    content = make_plan(
+        recipe,
+        base_model=config.student.base_model,
+        revision=config.student.revision,
+        seed=seed,
+        conversations=(row.record.messages for row in records),
+        processes=launch.processes if launch else 1,
+    )
+    return _Plan(
+        recipe=recipe,
+        base=base,
+        reference=config.student.base_model,
+        target=folder / ("model" if recipe.method == "full" else "adapter"),
+        checkpoints=folder / "checkpoints",
+        events=folder / "tensorboard",
+        content=content,
+        fingerprint=fingerprint(content),
+        round_number=round_number,
+        launch=launch,
+        should_restart=options.should_restart,
+    )
+
+
 def _train(
     project: Project,
     run: RunRow,
@@ -101,60 +148,129 @@ def _train(
     records: Sequence[RecordRow],
 ) -> dict[str, Any]:
     started = time.monotonic()
-    context.log(_SOURCE, _start_text(plan, records), run_id=run.id)
     # Seconds of imports, so they follow everything that can be wrong without them.
-    from llamaduo_gui.training.artifact import save_trained
-    from llamaduo_gui.training.callbacks import RunReporter
-    from llamaduo_gui.training.checkpoints import open_checkpoints
-    from llamaduo_gui.training.trainer import explained_failures, train
+    from llamaduo_gui.training.artifact import partial_folder, publish
+    from llamaduo_gui.training.checkpoints import open_checkpoints, step_of
+    from llamaduo_gui.training.reporting import ProjectSink
+    from llamaduo_gui.training.trainer import explained_failures
 
-    resume_from = open_checkpoints(plan.checkpoints, plan.fingerprint)
+    resume_from = open_checkpoints(
+        plan.checkpoints, plan.content, should_restart=plan.should_restart
+    )
+    context.log(_SOURCE, _start_text(plan, records), run_id=run.id)
     if resume_from is not None:
         context.log(_SOURCE, f"Going on from {resume_from.name}.", run_id=run.id)
     task = _make_task(project, run, context, plan, records, resume_from)
-    outcome = train(task, [RunReporter(project, run.id, context)])
-    if not outcome.is_finished:
+    _note_choices(project, run, context, task)
+    sink = ProjectSink(project, run.id, context)
+    if plan.launch is None:
+        figures, peak = _train_here(task, plan, sink, context)
+    else:
+        figures, peak = _train_launched(task, plan, sink, context)
+    if not figures.is_finished:
         context.check_cancelled()
+        raise LlamaDuoError("The training ended before its last step; resume it.")
     summary = {
         "method": plan.recipe.method,
-        "train_loss": outcome.train_loss,
-        "eval_loss": outcome.eval_loss,
-        "steps": outcome.steps,
-        "epochs": outcome.epochs,
-        "trainable_parameters": outcome.trainable_parameters,
-        "parameters": outcome.parameters,
-        "tokens": round(task.train.tokens * plan.recipe.training.epochs),
-        "learnt_tokens": round(task.train.learnt_tokens * plan.recipe.training.epochs),
+        **_counts(figures, task, plan.recipe),
+        "resumed_from_step": step_of(resume_from) if resume_from else None,
+        "family": task.family.title if task.family.is_known else f"unknown ({task.family.name})",
+        "chat_template": template_sentence(task.tokenizer) or "the base model's own",
+        "device": task.numerics.device,
+        "dtype": str(task.numerics.compute).removeprefix("torch."),
+        "choices": task.choices.to_dict(),
+        "processes": plan.content["processes"],
+        "seed": run.seed,
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "seconds": round(time.monotonic() - started, 3),
+        "peak_memory_mb": peak,
+    }
+    note = {"fingerprint": plan.fingerprint, "round": plan.round_number, **summary}
+    with explained_failures(task):
+        publish(partial_folder(plan.target), plan.target, note)
+    context.log(_SOURCE, _end_text(summary), run_id=run.id)
+    return summary
+
+
+def _train_here(task: Any, plan: _Plan, sink: Any, context: JobContext) -> tuple[Any, float]:
+    """Train in this process; the figures, and the peak of memory in MiB."""
+    from llamaduo_gui.training.artifact import partial_folder, write_trained
+    from llamaduo_gui.training.callbacks import RunReporter, peak_memory_mb
+    from llamaduo_gui.training.trainer import explained_failures, train
+
+    outcome = train(task, [RunReporter(sink, context.cancel_requested.is_set)])
+    figures = outcome.figures
+    if figures.is_finished:
+        lent = lent_template(task.tokenizer)
+        with explained_failures(task):
+            write_trained(
+                outcome.model,
+                plan.base,
+                partial_folder(plan.target),
+                reference=plan.reference,
+                lent_template=lent.text if lent else "",
+            )
+    peak = peak_memory_mb(task.numerics.device)
+    del outcome
+    _free_memory()
+    return figures, peak
+
+
+def _train_launched(task: Any, plan: _Plan, sink: Any, context: JobContext) -> tuple[Any, float]:
+    """Train in several processes; the figures, and the first one's peak of memory in MiB."""
+    from llamaduo_gui.training.artifact import partial_folder
+    from llamaduo_gui.training.distributed import run_launch, write_examples
+    from llamaduo_gui.training.trainer import TrainingFigures
+
+    folder = task.checkpoints
+    write_examples(folder / "train.npz", task.train)
+    write_examples(folder / "validation.npz", task.validation)
+    spec = {
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "choices": task.choices.to_dict(),
+        "base": str(plan.base),
+        "family": task.family.model_dump(mode="json"),
+        "device": task.numerics.device,
+        "train": "train.npz",
+        "validation": "validation.npz",
+        "events": str(task.events),
+        "resume_from": str(task.resume_from) if task.resume_from else "",
+        "seed": task.seed,
+        "target": str(partial_folder(plan.target)),
+        "reference": plan.reference,
+    }
+    said = run_launch(plan.launch, spec, folder, sink, context)
+    return TrainingFigures(**said["figures"]), float(said["peak_memory_mb"])
+
+
+def _note_choices(project: Project, run: RunRow, context: JobContext, task: Any) -> None:
+    """Keep and say what was decided of the recipe's `auto` settings."""
+    kept = project.runs.get(run.id).config
+    project.runs.set_config(run.id, {**kept, "choices": task.choices.to_dict()})
+    if task.choices.sentence:
+        context.log(_SOURCE, task.choices.sentence, run_id=run.id)
+
+
+def _counts(figures: Any, task: Any, recipe: Recipe) -> dict[str, Any]:
+    """The numbers of a summary: losses, steps, parameters, tokens, records."""
+    epochs = min(recipe.training.epochs, figures.epochs)
+    return {
+        "train_loss": figures.train_loss,
+        "eval_loss": figures.eval_loss,
+        "best_step": figures.best_step,
+        "steps": figures.steps,
+        "total_steps": figures.total_steps,
+        "epochs": figures.epochs,
+        "trainable_parameters": figures.trainable_parameters,
+        "parameters": figures.parameters,
+        "tokens": round(task.train.tokens * epochs),
+        "learnt_tokens": round(task.train.learnt_tokens * epochs),
         "records_used": len(task.train.examples),
         "records_left_out": task.train.too_long,
         "validation_records": len(task.validation.examples),
         "validation_left_out": task.validation.too_long,
         "longest_record": task.train.longest,
-        "resumed_from_step": _step_of(resume_from),
-        "family": task.family.title if task.family.is_known else f"unknown ({task.family.name})",
-        "chat_template": template_sentence(task.tokenizer) or "the base model's own",
-        "device": task.numerics.device,
-        "dtype": str(task.numerics.compute).removeprefix("torch."),
-        "seed": run.seed,
-        "recipe": plan.recipe.model_dump(mode="json"),
-        "seconds": round(time.monotonic() - started, 3),
-        "peak_memory_mb": _peak_memory_mb(task.numerics.device),
     }
-    note = {"fingerprint": plan.fingerprint, "round": plan.round_number, **summary}
-    with explained_failures(task):
-        lent = lent_template(task.tokenizer)
-        save_trained(
-            outcome.model,
-            plan.base,
-            plan.target,
-            reference=plan.reference,
-            note=note,
-            lent_template=lent.text if lent else "",
-        )
-    context.log(_SOURCE, _end_text(summary), run_id=run.id)
-    del outcome, task
-    _free_memory()
-    return summary
 
 
 def _make_task(
@@ -166,7 +282,8 @@ def _make_task(
     resume_from: Path | None,
 ) -> Any:
     from llamaduo_gui.training.dataset import ConversationEncoder, EncodedSet, encode_records
-    from llamaduo_gui.training.model import choose_numerics
+    from llamaduo_gui.training.memory import read_shape
+    from llamaduo_gui.training.model import numerics_of
     from llamaduo_gui.training.trainer import TrainingTask
 
     family = detect_family(plan.base)
@@ -201,36 +318,37 @@ def _make_task(
         _report_too_long(validation, "validation", limit, lambda text: _warn(context, run, text))
         # Like lengths share a batch, so that little of it is padding.
         validation.examples.sort(key=lambda example: -len(example.input_ids))
+    device, choices = _choose(plan, resume_from)
     return TrainingTask(
         recipe=plan.recipe,
         base=plan.base,
         family=family,
-        numerics=choose_numerics(plan.recipe),
+        shape=read_shape(read_model_config(plan.base)),
+        numerics=numerics_of(plan.recipe, device, choices.dtype),
+        choices=choices,
         tokenizer=tokenizer,
         train=train_set,
         validation=validation,
         checkpoints=plan.checkpoints,
+        events=plan.events,
         resume_from=resume_from,
         seed=run.seed,
     )
 
 
-def _fingerprint(
-    config: PipelineConfig, recipe: Recipe, seed: int, records: Sequence[RecordRow]
-) -> str:
-    """A hash of the recipe, the base model, the seed and the training records."""
-    digest = hashlib.sha256()
-    parts = {
-        "recipe": recipe.model_dump(mode="json", exclude={"description"}),
-        "base_model": config.student.base_model,
-        "revision": config.student.revision,
-        "seed": seed,
-    }
-    digest.update(json.dumps(parts, sort_keys=True).encode())
-    for row in records:
-        turns = [message.to_dict() for message in row.record.messages]
-        digest.update(json.dumps(turns, sort_keys=True, ensure_ascii=False).encode())
-    return digest.hexdigest()
+def _choose(plan: _Plan, resume_from: Path | None) -> tuple[str, Any]:
+    """The device, and what the recipe leaves open: as before when a training goes on."""
+    from llamaduo_gui.training.hardware import Choices, resolve
+    from llamaduo_gui.training.memory import read_shape
+    from llamaduo_gui.training.model import detect_hardware
+
+    hardware = detect_hardware(plan.content["processes"])
+    choices = resolve(plan.recipe, hardware, read_shape(read_model_config(plan.base)))
+    path = plan.checkpoints / _CHOICES
+    if resume_from is not None and path.is_file():
+        choices = Choices.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    path.write_text(json.dumps(choices.to_dict()), encoding="utf-8")
+    return hardware.device, choices
 
 
 def _finished_summary(plan: _Plan) -> dict[str, Any] | None:
@@ -306,27 +424,6 @@ def _end_text(summary: Mapping[str, Any]) -> str:
         if summary[key] is not None
     ]
     return f"Trained {summary['steps']} steps in {summary['seconds']:.0f} s: {', '.join(losses)}."
-
-
-def _step_of(checkpoint: Path | None) -> int | None:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else None
-
-
-def _peak_memory_mb(device: str) -> float:
-    """Most memory held so far: of the GPU when it trains, else of this process."""
-    if device == "cuda":
-        import torch
-
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    if sys.platform == "win32":
-        import psutil
-
-        return round(psutil.Process().memory_info().peak_wset / 2**20, 1)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 def _free_memory() -> None:

@@ -11,7 +11,10 @@ import torch
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.model_family import ModelFamily
 from llamaduo_gui.training.dataset import EncodedSet
+from llamaduo_gui.training.hardware import Hardware, resolve
+from llamaduo_gui.training.memory import ModelShape
 from llamaduo_gui.training.model import choose_numerics
+from llamaduo_gui.training.out_of_memory import BatchWatch
 from llamaduo_gui.training.recipes import load_recipe
 from llamaduo_gui.training.trainer import TrainingTask, explained_failures, last_epoch_loss
 
@@ -19,8 +22,14 @@ from llamaduo_gui.training.trainer import TrainingTask, explained_failures, last
 @pytest.fixture
 def task(tmp_path: Path) -> TrainingTask:
     recipe = load_recipe("lora", {"batch_size": 6, "gradient_accumulation": 2})
+    shape = ModelShape(
+        hidden=64, layers=2, intermediate=128, vocabulary=1000, key_value=64, query=64
+    )
     return TrainingTask(
         recipe=recipe,
+        shape=shape,
+        choices=resolve(recipe, Hardware("cpu"), shape),
+        events=tmp_path,
         base=tmp_path,
         family=ModelFamily(name="llama", model_types=("llama",)),
         numerics=choose_numerics(recipe),
@@ -57,7 +66,7 @@ def test_an_epoch_too_short_for_an_entry_has_the_last_one() -> None:
 def test_exhausted_memory_suggests_half_the_batch(task: TrainingTask, error: Exception) -> None:
     with (
         pytest.raises(UserError, match=r"batch_size: 3, gradient_accumulation: 4"),
-        explained_failures(task),
+        explained_failures(task, BatchWatch(6, 900)),
     ):
         raise error
 
