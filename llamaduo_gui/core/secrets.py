@@ -13,6 +13,8 @@ from typing import Literal
 from llamaduo_gui.core.errors import UserError
 
 SERVICE_NAME = "llamaduo-gui"
+# Not a provider: what clients of `llamaduo-gui serve` have to send.
+SERVER = "serve"
 
 ENVIRONMENT_VARIABLES: dict[str, tuple[str, ...]] = {
     "openai": ("OPENAI_API_KEY",),
@@ -20,6 +22,7 @@ ENVIRONMENT_VARIABLES: dict[str, tuple[str, ...]] = {
     "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     # An OpenAI key is not sent to an arbitrary address, so this provider has its own variable.
     "openai_compatible": ("OPENAI_COMPATIBLE_API_KEY",),
+    SERVER: ("LLAMADUO_SERVER_KEY",),
 }
 
 Source = Literal["keyring", "environment", "session", "none"]
