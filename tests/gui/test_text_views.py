@@ -309,6 +309,11 @@ def test_a_wrapped_message_hangs_under_its_text_and_is_copied_whole(log: LogView
     assert copied == f"15:02:11 synth  {message}"
 
 
+def test_a_long_source_is_cut_so_that_messages_line_up() -> None:
+    heads = [LogLine("15:02:11", source, "").head for source in ("judge", "synthesize")]
+    assert heads == ["15:02:11 judge  ", "15:02:11 synth… "]
+
+
 def test_a_narrow_log_puts_the_message_below_its_time(log: LogView, qtbot: QtBot) -> None:
     log.append(LogLine("15:02:11", "synth", "302 rejected for several reasons"))
     log.resize(220, 300)

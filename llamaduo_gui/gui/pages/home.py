@@ -60,7 +60,7 @@ class HomePage(WorkspacePage):
         for line in _STEPS:
             self._intro.body.addWidget(Label(line, tone="text2", wrap=True))
         self.body.addWidget(self._list)
-        self.body.addWidget(self._empty, 1)
+        self.body.addWidget(self._empty)
         self.body.addWidget(self._intro)
         self.body.addStretch(0)
         workspace.failed.connect(lambda _: self.demo_button.setEnabled(True))
@@ -85,6 +85,9 @@ class HomePage(WorkspacePage):
         self._list.setVisible(bool(items))
         self._empty.setVisible(not items)
         self._intro.setVisible(bool(items))
+        # Spare height goes to the invitation, or below the list: never between its rows.
+        self.body.setStretchFactor(self._empty, 0 if items else 1)
+        self.body.setStretch(self.body.count() - 1, 1 if items else 0)
 
     def main_action(self) -> None:
         """Ctrl+Enter starts the demo."""

@@ -90,12 +90,14 @@ class MigratePage(WorkspacePage):
         self._clock = QTimer(self)
         self._clock.setInterval(_CLOCK_MS)
         self._clock.timeout.connect(self._show_time)
+        self._show_nothing()
 
     # What the window asks of a page
 
     def attach(self, session: ProjectSession | None) -> None:
         """Watch the jobs of another project."""
         self._view = MigrateView()
+        self._show_nothing()
         self._forecasts.attach(session)
         self._has_logs = False
         self._log.clear()
@@ -199,6 +201,14 @@ class MigratePage(WorkspacePage):
         self.body.addWidget(self._charts, 1)
 
     # Showing what was read
+
+    def _show_nothing(self) -> None:
+        """Until a project is read it is neither fresh nor finished: offer nothing yet."""
+        for button in (self.results_button, self.start_button, self.pause_button, self.stop_button):
+            button.setVisible(False)
+        for part in (self._plan, self._tiles, self._rounds, self._charts):
+            part.setVisible(False)
+        self._filler.setVisible(True)
 
     def _show(self, view: MigrateView) -> None:
         self._view = view

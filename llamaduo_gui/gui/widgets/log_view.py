@@ -20,6 +20,7 @@ Level = Literal["debug", "info", "warning", "error"]
 LevelFilter = Literal["all", "warning", "error"]
 MAX_LINES = 5000
 REFRESH_MS = 100
+_SOURCE_COLUMNS = 6
 _MIN_TEXT_COLUMNS = 18  # with less room beside time and source, the message goes below them
 _NARROW_INDENT = 2
 _HIDDEN: dict[str, frozenset[str]] = {
@@ -44,7 +45,10 @@ class LogLine:
     @property
     def head(self) -> str:
         """Time and source, padded so that messages line up."""
-        return f"{self.time} {self.source:<10} "
+        source = self.source
+        if len(source) > _SOURCE_COLUMNS:
+            source = f"{source[: _SOURCE_COLUMNS - 1]}…"
+        return f"{self.time} {source:<{_SOURCE_COLUMNS}} "
 
 
 class LogView(QPlainTextEdit):
