@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from llamaduo_gui.core.conversation import Turn
@@ -32,11 +33,12 @@ def find_answers(
 ) -> tuple[str, list[Span]]:
     """The rendered conversation and where the assistant's answers are in it.
 
-    An answer begins where the prompt of its turn ends, so that what is learnt is what has to be
-    generated. Templates that render a turn otherwise once another follows (Qwen3 drops thoughts,
-    Mistral moves the system turn, Phi-3 ends the last one) do not contain that prompt: there the
-    answer is found by rendering the conversation with a marker in its place. An answer ends with
-    its stop token. Blanks between the two belong to it: they have to be generated too.
+    The last answer follows the very prompt that generation has. Earlier answers are looked for in
+    that prompt; each begins where the prompt of its own turn ends. Templates that render a turn
+    otherwise once another follows (Qwen3 drops thoughts, Mistral moves the system turn) do not
+    contain that prompt: there the answer is found by rendering the conversation with a marker in
+    its place. An answer ends with its stop token. Blanks between the two belong to it: they have
+    to be generated too.
 
     Args:
         render: of the chat template.
@@ -46,26 +48,46 @@ def find_answers(
     Returns:
         The text, and a span for each assistant turn the template shows, in order.
     """
-    text = render(turns, is_prompt=False)
+    history = turns[:-1]
+    whole = render(turns, is_prompt=False)
+    if turns[-1]["role"] != "assistant":
+        return whole, []
+    prompt = render(history, is_prompt=True)
+    last = _find(partial(render, is_prompt=False), turns, len(history), whole, prompt)
+    if last is None:
+        return whole, []
     spans: list[Span] = []
-    for index, turn in enumerate(turns):
+    for index, turn in enumerate(history):
         if turn["role"] != "assistant":
             continue
-        span = _find(render, turns, index, text)
+        own_prompt = render(turns[:index], is_prompt=True)
+        span = _find(partial(render, is_prompt=True), history, index, prompt, own_prompt)
         if span is not None and (not spans or span.start >= spans[-1].end):
-            spans.append(Span(span.start, _through_stop(text, span.end, stop_texts)))
-    return text, spans
+            spans.append(Span(span.start, _through_stop(prompt, span.end, stop_texts)))
+    text = prompt + whole[last.start :]
+    end = len(prompt) + last.end - last.start
+    return text, [*spans, Span(len(prompt), _through_stop(text, end, stop_texts))]
 
 
-def _find(render: Render, turns: list[Turn], index: int, text: str) -> Span | None:
+def _find(
+    render: Callable[[list[Turn]], str], turns: list[Turn], index: int, text: str, prompt: str
+) -> Span | None:
+    """Where an answer is in `text`, without what ends it.
+
+    Args:
+        render: how `text` was rendered.
+        turns: of `text`.
+        index: of the answer.
+        text: the rendered turns.
+        prompt: what generation has before this answer.
+    """
     marker = _unused_text(turns)
     marked = [*turns[:index], {**turns[index], "content": marker}, *turns[index + 1 :]]
-    before, found, after = render(marked, is_prompt=False).partition(marker)
+    before, found, after = render(marked).partition(marker)
     is_same = text.startswith(before) and text.endswith(after)
     if not found or not is_same or len(before) + len(after) > len(text):
         return None
     end = len(text) - len(after)
-    prompt = render(turns[:index], is_prompt=True)
     if text.startswith(prompt) and len(prompt) <= end:
         return Span(len(prompt), end)
     return Span(len(before) - _lead(before, prompt), end)
