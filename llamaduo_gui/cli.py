@@ -113,6 +113,16 @@ def _add_stage_commands(
         parser = commands.add_parser(name, help=text, description=text, parents=[shared])
         parser.add_argument("project", type=Path, metavar="DIR")
         parser.set_defaults(command=_stage, stage=name)
+        if name == "finetune":
+            parser.add_argument(
+                "--restart", action="store_true", help="from the base model, not a checkpoint"
+            )
+            parser.add_argument(
+                "--accelerate",
+                type=Path,
+                metavar="CONFIG.yaml",
+                help="train on the GPUs and machines of this `accelerate config`",
+            )
     text = "ask the teacher for more pairs"
     parser = commands.add_parser("synthesize", help=text, description=text, parents=[shared])
     parser.add_argument("project", type=Path, metavar="DIR")
@@ -159,6 +169,11 @@ def _add_result_commands(
         help="with --pilot: also try what comes only if a round does not match",
     )
     parser.set_defaults(command=_estimate)
+    text = "write the training recipe, resolved, as a configuration file of TRL"
+    parser = commands.add_parser("recipe", help=text, description=text, parents=[shared])
+    parser.add_argument("project", type=Path, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="sft.yaml")
+    parser.set_defaults(command=_recipe)
     text = "write the evaluation report"
     parser = commands.add_parser("report", help=text, description=text, parents=[shared])
     parser.add_argument("project", type=Path, metavar="DIR")
@@ -227,7 +242,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _stage(arguments: argparse.Namespace) -> int:
     options = {"stage": arguments.stage}
-    for name in ("count", "quant", "out"):
+    for name in ("count", "quant", "out", "restart", "accelerate"):
         value = getattr(arguments, name, None)
         if value is not None:
             options[name] = str(value.resolve()) if isinstance(value, Path) else value
@@ -256,6 +271,17 @@ def _estimate(arguments: argparse.Namespace) -> int:
         has_further_rounds=arguments.further_rounds,
         as_json=arguments.json,
     )
+
+
+def _recipe(arguments: argparse.Namespace) -> int:
+    from llamaduo_gui.pipeline.recipe_export import export_recipe
+
+    result = export_recipe(arguments.project, arguments.out)
+    if arguments.json:
+        console.print_json(result)
+    else:
+        console.say(result["sentence"])
+    return console.EXIT_OK
 
 
 def _report(arguments: argparse.Namespace) -> int:

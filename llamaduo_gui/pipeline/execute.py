@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo_gui import __version__
-from llamaduo_gui.core.config import PipelineConfig
+from llamaduo_gui.core.config import PipelineConfig, ServiceConfig
 from llamaduo_gui.core.errors import BudgetReachedError, JobCancelledError, LlamaDuoError, UserError
 from llamaduo_gui.core.events import Finished, Started
 from llamaduo_gui.core.job import JobContext
@@ -18,6 +18,7 @@ from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
 from llamaduo_gui.pipeline.plan import Step
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import RunRow
+from llamaduo_gui.training.options import TrainingOptions
 
 _PACKAGES = (
     "torch",
@@ -44,6 +45,12 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
+def failure_detail(failure: LlamaDuoError) -> dict[str, Any]:
+    """What a failure says for a program, under `failure`; empty for most."""
+    detail = dict(failure.detail) if isinstance(failure, UserError) else {}
+    return {"failure": detail} if detail else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Executor:
     """Carries out steps of one project with one configuration.
@@ -51,6 +58,7 @@ class Executor:
     Attributes:
         last_round: number of the last round that may happen, kept with each decision.
         pair_count: pairs to synthesise instead of the configured number, or None.
+        training: how a fine-tuning is started, None for as usual.
     """
 
     project: Project
@@ -59,6 +67,7 @@ class Executor:
     last_round: int
     parent_id: int | None = None
     pair_count: int | None = None
+    training: TrainingOptions | None = None
 
     def run(self, step: Step, *, again: bool = False) -> RunRow:
         """Do a step, or take it up where it stopped; a step that succeeded is not done twice.
@@ -95,6 +104,7 @@ class Executor:
         self.context.emit(Started(row.id, row.stage.value, row.round, row.label))
         self.context.changed("runs")
         status, error, summary = RunStatus.FAILED, "", None
+        detail: dict[str, Any] = {}
         try:
             summary = dict(work())
             status = RunStatus.SUCCEEDED
@@ -104,6 +114,8 @@ class Executor:
             raise
         except LlamaDuoError as failure:
             error = self.context.redact(str(failure))
+            detail = failure_detail(failure)
+            summary = {**row.summary, **detail} if detail else None
             raise
         except BaseException as failure:
             # A bug: what it says may hold anything, an API key too.
@@ -111,7 +123,7 @@ class Executor:
             raise
         finally:
             runs.finish(row.id, status, error=error, summary=summary)
-            self.context.emit(Finished(row.id, status.value, error))
+            self.context.emit(Finished(row.id, status.value, error, result=detail))
             self.context.changed("runs")
         return runs.get(row.id)
 
@@ -149,23 +161,37 @@ class Executor:
         from llamaduo_gui.training.stage import run_finetune
 
         return run_finetune(
-            self.project, run, self.context, round_number=_round_of(step), config=self.config
+            self.project,
+            run,
+            self.context,
+            round_number=_round_of(step),
+            config=self.config,
+            options=self.training,
         )
 
     def _infer(self, step: Step, run: RunRow) -> Summary:
         from llamaduo_gui.inference.stage import run_inference, run_service_inference
 
-        split = step.split or Split.VALIDATION
-        if step.kind is ModelKind.SERVICE:
-            teacher, _ = self.config.require_services()
+        split, kind = step.split or Split.VALIDATION, step.kind or ModelKind.TUNED
+        if (service := self._answering_service(step, kind)) is not None:
             return run_service_inference(
-                self.project, run, self.context, service=teacher, split=split, config=self.config
+                self.project,
+                run,
+                self.context,
+                service=service,
+                split=split,
+                config=self.config,
+                first_repeat=self.config.inference.samples if kind is ModelKind.CEILING else 0,
+                kind=kind,
             )
-        from llamaduo_gui.pipeline.backends import find_gguf, make_backend
+        from llamaduo_gui.pipeline.backends import describe_choice, find_gguf, make_backend
 
-        kind = step.kind or ModelKind.TUNED
         quant = self.config.export.quant if kind is ModelKind.GGUF else None
-        backend = make_backend(self.project, self.config, kind, step.round, quant)
+        if quant is None and (reason := describe_choice(self.config.inference)):
+            self.context.log("infer", reason, run_id=run.id)
+        backend = make_backend(
+            self.project, self.config, kind, step.round, quant, self.context.check_cancelled
+        )
         try:
             summary = run_inference(
                 self.project,
@@ -181,6 +207,16 @@ class Executor:
             backend.close()
         answering = find_gguf(self.project, step.round, quant) if quant else None
         return summary | ({"weights_sha256": answering.sha256} if answering else {})
+
+    def _answering_service(self, step: Step, kind: ModelKind) -> ServiceConfig | None:
+        """The service or endpoint that answers in this step; None if this computer does."""
+        if kind in (ModelKind.SERVICE, ModelKind.CEILING):
+            return self.config.require_services()[0]
+        if self.config.inference.backend != "endpoint" or kind is ModelKind.GGUF:
+            return None
+        from llamaduo_gui.pipeline.backends import endpoint_service
+
+        return endpoint_service(self.config, kind, step.round)
 
     def _judge(self, step: Step, run: RunRow) -> Summary:
         from llamaduo_gui.evaluation.stage import run_judging
@@ -201,7 +237,13 @@ class Executor:
 
     def _export(self, step: Step, run: RunRow) -> Summary:
         from llamaduo_gui.export.stage import run_export
+        from llamaduo_gui.pipeline.certify import find_student
+        from llamaduo_gui.pipeline.merge_choice import choose_merge
 
+        student = find_student(self.project, self.config, _round_of(step))
+        choice = choose_merge(self.project, self.config, student, self.context)
+        if choice.reason:
+            self.context.log("export", choice.reason, run_id=run.id)
         return run_export(
             self.project,
             run,
@@ -209,6 +251,8 @@ class Executor:
             round_number=_round_of(step),
             quant=step.key.split(":")[1],
             config=self.config,
+            quantized_from=choice.quantized_from,
+            merge=choice.to_dict(),
         )
 
     def _certify(self, step: Step, run: RunRow) -> Summary:

@@ -18,6 +18,7 @@ from llamaduo_gui.pipeline.loop import write_report
 from llamaduo_gui.pipeline.plan import Step, answer_steps, next_synthesis_round
 from llamaduo_gui.pipeline.spending import put_budget_in_force
 from llamaduo_gui.store.project import Project
+from llamaduo_gui.training.options import TrainingOptions
 
 
 def run_single(project: Project, context: JobContext, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +35,17 @@ def run_single(project: Project, context: JobContext, options: Mapping[str, Any]
     """
     config = project.config
     count = options.get("count")
-    executor = Executor(project, context, config, config.decision.max_rounds, pair_count=count)
+    executor = Executor(
+        project,
+        context,
+        config,
+        config.decision.max_rounds,
+        pair_count=count,
+        training=TrainingOptions(
+            should_restart=bool(options.get("restart")),
+            accelerate_config=str(options.get("accelerate") or ""),
+        ),
+    )
     stage = Stage(options["stage"])
     # The student's own inference costs nothing, so `infer` alone needs no price.
     paid = {Stage.JUDGE} if stage is Stage.CERTIFY and options.get("judge") else {stage}

@@ -117,7 +117,12 @@ def _do(spec: JobSpec, context: JobContext, commands: CommandReader) -> Finished
         # A service that refuses, or a spent budget, is a failed job (exit code 1), not bad input.
         is_input = not isinstance(error, (BudgetReachedError, ProviderError))
         return Finished(
-            run_id=0, status="failed", error=str(error), is_user_error=is_input, is_job=True
+            run_id=0,
+            status="failed",
+            error=str(error),
+            is_user_error=is_input,
+            is_job=True,
+            result={"failure": dict(error.detail)} if error.detail else {},
         )
     except LlamaDuoError as error:
         return Finished(run_id=0, status="failed", error=str(error), is_job=True)
