@@ -37,6 +37,11 @@ def make_model(folder: Path, model_type: str = "mistral", **settings: Any) -> Pa
     return edit_config(folder, model_type=model_type)
 
 
+def read_by_others(model: LlamaModel, text: str) -> list[int]:
+    """What programs read that know nothing of this one's keys in the file."""
+    return model._tokenize(text, adds_ends=False)
+
+
 def spec_of(folder: Path) -> Any:
     return describe_tokenizer(load_tokenizer(folder), folder, ROWS)
 
@@ -68,8 +73,7 @@ def test_blanks_go_where_the_loaded_tokeniser_puts_them(
         expected = tokenizer(CHAT, add_special_tokens=False)["input_ids"]
         assert model.tokenize(CHAT) == expected
         if prefix != "always":
-            # Other programs, which know nothing of this one's keys, read chats the same way.
-            assert model._tokenize(CHAT) == expected
+            assert read_by_others(model, CHAT) == expected
 
 
 def test_the_blank_that_add_prefix_space_asks_for_would_be_one_too_many(tmp_path: Path) -> None:
@@ -83,7 +87,7 @@ def test_the_blank_that_add_prefix_space_asks_for_would_be_one_too_many(tmp_path
     wrong.write_bytes(data[:at] + b"\x01" + data[at + 1 :])
     assert check_gguf(wrong).metadata[key] is True
     with LlamaModel(path, vocab_only=True) as model, LlamaModel(wrong, vocab_only=True) as other:
-        assert len(other._tokenize(CHAT)) > len(model._tokenize(CHAT))
+        assert len(read_by_others(other, CHAT)) > len(read_by_others(model, CHAT))
 
 
 def test_scores_equal_those_in_tokenizer_model(tmp_path: Path) -> None:
@@ -144,7 +148,7 @@ def test_tokens_that_swallow_white_space_are_named_in_the_file(tmp_path: Path) -
     with LlamaModel(path, vocab_only=True) as model:
         text = "<|end|> \n\u00a0a<|end|>\x1cb"
         assert model.tokenize(text) == tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert model.tokenize(text) != model._tokenize(text)
+        assert model.tokenize(text) != read_by_others(model, text)
 
 
 def test_the_files_name_makes_every_program_strip_as_phi3_does(tmp_path: Path) -> None:
@@ -156,7 +160,7 @@ def test_the_files_name_makes_every_program_strip_as_phi3_does(tmp_path: Path) -
     assert check_gguf(path).metadata["general.name"] == "Test model (Phi-3)"
     with LlamaModel(path, vocab_only=True) as model:
         text = "<s>[INST]\nHi[/INST] \n<|end|>\n"
-        assert model.tokenize(text) == model._tokenize(text)
+        assert model.tokenize(text) == read_by_others(model, text)
 
 
 @pytest.mark.parametrize("name", ["my phi3 tickets", "Phi-3"])
