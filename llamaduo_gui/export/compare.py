@@ -106,6 +106,13 @@ def weight_differences(file: GgufFile, model: ModelTensors) -> list[Difference]:
 
 
 def _compare_rows(data: Any, actual: GgufTensor, tensor: MergedTensor) -> str:
+    try:
+        return _row_sentence(data, actual, tensor)
+    finally:
+        tensor.release()
+
+
+def _row_sentence(data: Any, actual: GgufTensor, tensor: MergedTensor) -> str:
     limit = _ERROR_LIMITS.get(actual.type, _COARSE_LIMIT)
     places = _places(tensor)
     error = _relative_error(data, actual, tensor, places)

@@ -15,7 +15,13 @@ from llamaduo_gui.export.gguf_writer import Description
 
 
 def describe_export(
-    project_name: str, config: PipelineConfig, base: Path, *, round_number: int, student_hash: str
+    project_name: str,
+    config: PipelineConfig,
+    base: Path,
+    *,
+    round_number: int,
+    student_hash: str,
+    quantized_from: str | None = None,
 ) -> Description:
     """The `general.*` metadata of a round's student.
 
@@ -24,7 +30,9 @@ def describe_export(
         config: names the base model and the task.
         base: folder of the base model, whose model card may name a licence.
         round_number: which round trained the student.
-        student_hash: SHA-256 of the adapter or model that was exported.
+        student_hash: SHA-256 of the adapter's or model's weights.
+        quantized_from: number format of the 4-bit weights a QLoRA adapter is merged onto, None for
+            the stored base.
     """
     reference = config.student.base_model
     basename = _basename(reference)
@@ -41,6 +49,7 @@ def describe_export(
             "project": project_name,
             "round": str(round_number),
             "student_sha256": student_hash,
+            "merged_onto": f"nf4 from {quantized_from}" if quantized_from else "base",
         },
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,7 @@ def run_export(
     quant: str,
     config: PipelineConfig,
     out: Path | None = None,
+    merge: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Export the student of a round; a file of the same name is replaced when the new one is whole.
 
@@ -79,6 +80,8 @@ def run_export(
         quant: one of QUANTS.
         config: names the base model.
         out: the file to write, default `artifacts/round-N/NAME.gguf` in the project.
+        merge: what the adapter is merged onto and why, for the summary; its `quantized_from` names
+            the number format of the 4-bit weights a QLoRA adapter is merged onto.
 
     Returns:
         path (relative to the project if inside it), size, hash, tensor types, fallbacks, warnings
@@ -92,7 +95,9 @@ def run_export(
     if quant not in QUANTS:
         raise UserError(f"The type {quant} is unknown; choose one of {', '.join(QUANTS)}.")
     student = _find_student(project, round_number)
-    export = _prepare(project, config, student, round_number, quant, out)
+    merge = dict(merge or {})
+    quantized_from = merge.get("quantized_from")
+    export = _prepare(project, config, student, round_number, quant, out, quantized_from)
     _require_room(export)
     steps = len(export.model.tensors) * (2 if export.is_k_quant else 1) + 1
     meter = ProgressMeter(context, run.id, steps, "tensors")
@@ -112,13 +117,17 @@ def run_export(
         "gguf",
         export.target,
         round_number=round_number,
-        meta={"quant": quant, "tensor_types": findings.file.tensor_types},
+        meta={
+            "quant": quant,
+            "tensor_types": findings.file.tensor_types,
+            "quantized_from": quantized_from,
+        },
     )
     meter.update(message="Done", force=True)
     context.changed("artifacts")
     seconds = time.monotonic() - started
     context.log(_SOURCE, _done_text(export.target, findings.file, seconds), run_id=run.id)
-    return _summary(export, findings, artifact, warnings, seconds)
+    return _summary(export, findings, artifact, warnings, seconds) | {"merge": merge}
 
 
 def _find_student(project: Project, round_number: int) -> ArtifactRow:
@@ -139,6 +148,7 @@ def _prepare(
     round_number: int,
     quant: str,
     out: Path | None,
+    quantized_from: str | None,
 ) -> _Export:
     folder = project.artifacts.absolute(student)
     if not folder.is_dir():
@@ -150,11 +160,16 @@ def _prepare(
     else:
         reference = config.student
         base, adapter = resolve_base_model(reference.base_model, reference.revision), folder
-    model = open_model(base, adapter)
+    model = open_model(base, adapter, quantized_from=quantized_from)
     tokenizer = load_tokenizer(base, adapter)
     spec = describe_tokenizer(tokenizer, base, model.embedding_rows)
     description = describe_export(
-        project.name, config, base, round_number=round_number, student_hash=student.sha256
+        project.name,
+        config,
+        base,
+        round_number=round_number,
+        student_hash=student.sha256,
+        quantized_from=quantized_from,
     )
     target = out or project.paths.round_dir(round_number) / file_name(
         description, model.weights, quant

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from llamaduo_gui.export.architectures import (
     read_architecture,
     rope_factors,
 )
+from llamaduo_gui.export.dequantized import DequantizedTensor, dequantize_linear
 from llamaduo_gui.export.shards import Float32, Rows, StoredTensor, open_shards
 
+Source = StoredTensor | DequantizedTensor
 EMBEDDING = "model.embed_tokens.weight"
 OUTPUT = "lm_head.weight"
 # Rows of a tensor in memory at once: 4 M weights are 16 MB in float32.
@@ -43,7 +45,7 @@ class MergedTensor:
 
     name: str
     shape: tuple[int, ...]
-    source: StoredTensor | Float32
+    source: Source | Float32
     update: LowRankUpdate | None = None
     row_order: npt.NDArray[np.intp] | None = None
     offset: float = 0.0
@@ -70,6 +72,12 @@ class MergedTensor:
                     "lower the learning rate and train again."
                 )
             yield block
+        self.release()
+
+    def release(self) -> None:
+        """Give back what reading may have kept in memory."""
+        if isinstance(self.source, DequantizedTensor):
+            self.source.release()
 
     def read(self) -> Float32:
         """The whole tensor in float32."""
@@ -78,10 +86,8 @@ class MergedTensor:
     def rows(self, start: int, stop: int) -> Float32:
         """Rows of the GGUF's tensor from `start` up to `stop`, in float32."""
         rows: Rows = slice(start, stop) if self.row_order is None else self.row_order[start:stop]
-        if isinstance(self.source, StoredTensor):
-            block = self.source.read(rows)
-        else:
-            block = self.source[rows]
+        source = self.source
+        block = source[rows] if isinstance(source, np.ndarray) else source.read(rows)
         if self.update is not None:
             block = block + self.update.rows(rows)
         return block + np.float32(self.offset) if self.offset else block
@@ -105,12 +111,16 @@ class ModelTensors:
         return sum(tensor.weights for tensor in self.tensors)
 
 
-def open_model(base: Path, adapter: Path | None = None) -> ModelTensors:
+def open_model(
+    base: Path, adapter: Path | None = None, *, quantized_from: str | None = None
+) -> ModelTensors:
     """Describe the merged model; nothing but headers and LoRA factors is read.
 
     Args:
         base: folder of the base model (or of a fully fine-tuned one) with safetensors weights.
         adapter: folder of a peft adapter; a folder with a whole model takes the base's place.
+        quantized_from: merge a QLoRA adapter onto the 4-bit weights it was trained on, which were
+            quantised from this number format; None merges onto the stored weights.
 
     Raises:
         UserError: the model cannot be exported, or adapter and base do not fit together.
@@ -118,9 +128,12 @@ def open_model(base: Path, adapter: Path | None = None) -> ModelTensors:
     if adapter is not None and not is_adapter(adapter):
         base, adapter = adapter, None
     architecture = read_architecture(base)
-    stored = {
+    shards = {
         name: tensor for name, tensor in open_shards(base).items() if not name.endswith(_IGNORED)
     }
+    stored: Mapping[str, Source] = shards
+    if quantized_from is not None:
+        stored = dequantize_linear(shards, quantized_from)
     changes = load_adapter(adapter) if adapter is not None else Adapter({}, {})
     merged = _merge(stored, changes, architecture)
     tensors = _map_names(merged, architecture)
@@ -134,7 +147,7 @@ def open_model(base: Path, adapter: Path | None = None) -> ModelTensors:
 
 
 def _merge(
-    stored: dict[str, StoredTensor], changes: Adapter, architecture: Architecture
+    stored: Mapping[str, Source], changes: Adapter, architecture: Architecture
 ) -> list[MergedTensor]:
     """Base tensors with the adapter's changes, under their transformers names.
 
@@ -167,7 +180,7 @@ def _merge(
         )
     merged = []
     for name, tensor in base.items():
-        source = changes.replacements.get(name, tensor)
+        source: Source = changes.replacements.get(name, tensor)
         update = changes.updates.get(name)
         if update is not None and update.shape != source.shape:
             raise UserError(

@@ -17,6 +17,7 @@ from llamaduo_gui.core.causal_lm import load_causal_lm, load_tokenizer
 from llamaduo_gui.core.chat_templates import tokenizer_has_system_role
 from llamaduo_gui.core.conversation import fit_turns
 from llamaduo_gui.core.errors import UserError
+from llamaduo_gui.core.four_bit import round_linear_layers
 from llamaduo_gui.core.model_family import ModelFamily, detect_family, stop_token_ids
 from llamaduo_gui.core.types import Message
 from llamaduo_gui.inference.base import Generation, GenerationSettings, OnResult, PromptJob
@@ -190,6 +191,10 @@ class TransformersBackend:
     def encode_text(self, text: str, *, adds_ends: bool = False) -> list[int]:
         """Token ids of plain text, with what the tokeniser puts around it if `adds_ends`."""
         return list(self._tokenizer(text, add_special_tokens=adds_ends)["input_ids"])
+
+    def round_base_to_4_bits(self, dtype: str) -> None:
+        """Compute with the base weights a QLoRA adapter was trained on (core/four_bit.py)."""
+        round_linear_layers(self._model, dtype)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

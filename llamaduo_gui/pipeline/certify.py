@@ -15,6 +15,7 @@ from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.events import Level
 from llamaduo_gui.core.gguf_file import GgufFile, check_gguf
 from llamaduo_gui.core.job import JobContext, ProgressMeter
+from llamaduo_gui.core.model_family import detect_family
 from llamaduo_gui.core.quants import Quant, load_quants
 from llamaduo_gui.core.types import Record, Split
 from llamaduo_gui.core.weights_hash import hash_weights
@@ -163,6 +164,13 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def merged_onto(file: GgufFile) -> str | None:
+    """Number format of the 4-bit weights the file says its adapter was merged onto, or None."""
+    text = str(file.metadata.get("llamaduo.merged_onto", ""))
+    dtype = text.removeprefix("nf4 from ")
+    return dtype if dtype != text and dtype in ("bfloat16", "float16", "float32") else None
+
+
 def _read_header(path: Path, found: _Findings) -> GgufFile | None:
     try:
         file = check_gguf(path)
@@ -181,7 +189,11 @@ def _compare_with_export(
     from llamaduo_gui.export.tokenizer import describe_tokenizer, load_tokenizer
 
     meter.update(0, message="Comparing the header", force=True)
-    model = open_model(student.base, student.adapter)
+    if detect_family(student.base).gguf_architecture is None:
+        why_not = "Another converter wrote the file: header and weights were not compared."
+        found.add(Check("header", "Header and weights", "skipped", why_not))
+        return
+    model = open_model(student.base, student.adapter, quantized_from=merged_onto(file))
     tokenizer = load_tokenizer(student.base, student.adapter)
     spec = describe_tokenizer(tokenizer, student.base, model.embedding_rows)
     differences = header_differences(file, model, spec)
@@ -241,6 +253,8 @@ def _compare_answers(
 
     trained = TransformersBackend.load(student.base, student.adapter)
     try:
+        if dtype := merged_onto(file):
+            trained.round_base_to_4_bits(dtype)
         before = numbers.resident_bytes()
         try:
             model = LlamaModel(file.path)

@@ -251,7 +251,6 @@ class Executor:
             round_number=_round_of(step),
             quant=step.key.split(":")[1],
             config=self.config,
-            quantized_from=choice.quantized_from,
             merge=choice.to_dict(),
         )
 
