@@ -24,6 +24,7 @@ from llamaduo_gui.evaluation.report_costs import usage_section
 from llamaduo_gui.evaluation.results import (
     JudgedModel,
     best_p_match,
+    describe_ceiling,
     describe_counts,
     final_model,
     final_verdict,
@@ -33,6 +34,7 @@ from llamaduo_gui.evaluation.results import (
 )
 from llamaduo_gui.evaluation.statistics import CONFIDENCE, coverage_curve
 from llamaduo_gui.evaluation.verdict import caveats
+from llamaduo_gui.evaluation.votes import vote_summary
 from llamaduo_gui.store.project import PASSAGE_GROUPS, Project
 from llamaduo_gui.store.rows import ArtifactRow, RecordFilter, RunRow
 
@@ -76,6 +78,7 @@ def build_report(project: Project) -> dict[str, Any]:
             }
             for split, found in models.items()
         },
+        "votes": vote_summary(project.votes.all()),
         "rounds": _rounds(project),
         "gguf": _gguf(exported, verdict, certificate),
         "certificate": certificate,
@@ -100,6 +103,7 @@ def _verdict(models: Sequence[JudgedModel], config: PipelineConfig, split: Split
         "split": split.value,
         "model": chosen.key if chosen else None,
         "counts": describe_counts(chosen) if chosen else "",
+        "ceiling": describe_ceiling(models, config),
         "margin": config.decision.margin,
     }
 

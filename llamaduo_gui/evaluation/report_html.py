@@ -21,6 +21,7 @@ from llamaduo_gui.evaluation.report_charts import (
 )
 from llamaduo_gui.evaluation.report_costs import cost_text, costs_section
 from llamaduo_gui.evaluation.report_responses import responses_section
+from llamaduo_gui.evaluation.votes import votes_section
 
 _COLUMNS = (
     ("mean", "Mean"),
@@ -44,6 +45,7 @@ def render_report(report: Report) -> str:
     sections = [
         ("scores", "Scores", _scores(report)),
         ("curves", "How many good answers", _curves(report)),
+        ("votes", "Blind votes", votes_section(report.get("votes", ()))),
         ("rounds", "Rounds", _rounds(report)),
         ("responses", "Responses and the judge's words", responses_section(report)),
         ("certificate", "The exported file", certificate_section(report["certificate"])),
@@ -60,7 +62,9 @@ def render_report(report: Report) -> str:
         verdict_class=_PILLS[verdict["is_matched"]],
         verdict_word=escape(verdict["word"]),
         verdict_claim=escape(verdict["claim"]),
-        verdict_ground=escape(f"{verdict['ground']} {verdict['counts']}"),
+        verdict_ground=escape(
+            " ".join(filter(None, (verdict[name] for name in ("ground", "ceiling", "counts"))))
+        ),
         caveats=_caveats(report["caveats"]),
         navigation="".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in shown),
         sections="".join(

@@ -10,7 +10,6 @@ import codecs
 import hashlib
 import itertools
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from llamaduo_gui.inference.llama_context import (
     LlamaContext,
 )
 from llamaduo_gui.inference.token_choice import choose_tokens
+from llamaduo_gui.inference.writing import WritingClock, WritingProgress
 
 ChatFinish = Literal["stop", "length", "context", "stopped"]
 OnText = Callable[[str], None]
@@ -48,6 +48,11 @@ class ChatInfo:
         parameters: number of weights.
         context_length: tokens that prompt and answer of one turn may have together.
         base_model: as the file says, may be empty.
+        kind: which of the four rows of a results table.
+        engine: what runs it: `llama.cpp`, `transformers`, or a service's address or provider.
+        base_sha256: of a tuned model that is an adapter: the base's hash; `sha256` is then that
+            of both together, as no other pair of base and adapter has.
+        note: what to know about it, a sentence or nothing.
     """
 
     path: Path
@@ -59,6 +64,10 @@ class ChatInfo:
     parameters: int
     context_length: int
     base_model: str
+    kind: str = "gguf"
+    engine: str = "llama.cpp"
+    base_sha256: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +79,6 @@ class ChatSettings:
     top_k: int = 0
     max_new_tokens: int = 512
     seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WritingProgress:
-    """Tokens written so far, seconds to the first, and tokens a second since that one."""
-
-    tokens: int = 0
-    first_token_s: float | None = None
-    tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ class ChatReply:
         seconds: for the whole answer.
         tokens_per_second: of writing, without the prompt; None for fewer than two tokens.
         context_used: tokens of the conversation now in the context.
+        cost_usd: what a service took for it, estimated by its length; None if it is not known or
+            nothing is taken.
     """
 
     text: str
@@ -106,6 +108,7 @@ class ChatReply:
     tokens_per_second: float | None
     context_used: int
     context_length: int
+    cost_usd: float | None = None
 
 
 class ChatSession:
@@ -324,37 +327,15 @@ class ChatSession:
             raise
 
 
-class _Writer:
+class _Writer(WritingClock):
     """Turns tokens into text as they come, holding back the bytes of unfinished characters."""
 
     def __init__(self, model: LlamaModel, on_text: OnText) -> None:
-        self.count = 0
-        self._started = time.monotonic()
-        self._first_at: float | None = None
+        super().__init__()
         self._model = model
         self._on_text = on_text
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._parts: list[str] = []
-
-    @property
-    def seconds(self) -> float:
-        """Since the question."""
-        return time.monotonic() - self._started
-
-    def progress(self) -> WritingProgress:
-        """The measures of this moment."""
-        first, now = self._first_at, time.monotonic()
-        if first is None:
-            return WritingProgress()
-        has_speed = self.count > 1 and now > first
-        speed = (self.count - 1) / (now - first) if has_speed else None
-        return WritingProgress(self.count, first - self._started, speed)
-
-    def count_token(self) -> None:
-        """Count a token that has no text."""
-        self.count += 1
-        if self._first_at is None:
-            self._first_at = time.monotonic()
 
     def write(self, token: int) -> None:
         """Pass on the whole characters the token completes."""

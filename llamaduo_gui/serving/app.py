@@ -101,7 +101,7 @@ def run_server(router: Router, key: str | None, opened: socket.socket) -> None:
         timeout_graceful_shutdown=_SHUTDOWN_S,
     )
 
-    class Server(uvicorn.Server):
+    class Server(uvicorn.Server):  # type: ignore[misc]  # not analysed: it is optional
         """Ends answers under way before it waits for them."""
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -12,8 +12,8 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from llamaduo_gui.core.errors import UserError
 
-HEAD_REVISION = "0002"
-KNOWN_REVISIONS = ("0001", "0002")
+HEAD_REVISION = "0003"
+KNOWN_REVISIONS = ("0001", "0002", "0003")
 
 
 def open_database(path: Path) -> Engine:

@@ -22,6 +22,7 @@ from llamaduo_gui.store.replies import ReplyQueries
 from llamaduo_gui.store.results import CandidateQueries, JudgementQueries
 from llamaduo_gui.store.runs import RunQueries
 from llamaduo_gui.store.schema import settings
+from llamaduo_gui.store.votes import VoteQueries
 
 # Setting: {prompt_id: group} of the evaluation prompts that share their passage with others.
 PASSAGE_GROUPS = "passage_groups"
@@ -33,7 +34,7 @@ class Project:
     Attributes:
         paths: where the parts of the project lie.
         records, runs, replies, batches, costs, candidates, judgements, training, artifacts,
-            logs: queries by table family.
+            logs, votes: queries by table family.
     """
 
     def __init__(self, folder: Path, engine: Engine) -> None:
@@ -50,6 +51,7 @@ class Project:
         self.training = TrainingLog(engine)
         self.artifacts = ArtifactQueries(engine, folder)
         self.logs = LogLines(engine)
+        self.votes = VoteQueries(engine)
 
     @classmethod
     def create(cls, folder: Path, config: PipelineConfig) -> Self:

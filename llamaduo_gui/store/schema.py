@@ -217,3 +217,23 @@ log_lines = Table(
     Column("source", String, nullable=False),
     Column("text", Text, nullable=False),
 )
+
+# Blind votes on the Try page. The hash of a side is that of its weights, so that votes on another
+# export of the same name are not counted together.
+votes = Table(
+    "votes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("system", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("left_kind", String, nullable=False),
+    Column("left_name", String, nullable=False),
+    Column("left_sha256", String, nullable=False),
+    Column("left_answer", Text, nullable=False),
+    Column("right_kind", String, nullable=False),
+    Column("right_name", String, nullable=False),
+    Column("right_sha256", String, nullable=False),
+    Column("right_answer", Text, nullable=False),
+    Column("choice", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+)

@@ -1,4 +1,7 @@
-"""The chat job: loads a GGUF file in a child process and answers what its parent asks.
+"""The chat job: loads a model in a child process and answers what its parent asks.
+
+The option `kind` says which: `gguf` (the default; the file of the option `gguf`, else the
+project's newest export), or `base`, `tuned` (of the option `round`) or `service` of the project.
 
 Commands on standard input: `ask` (chat_id, messages, settings), `stop` (chat_id, or all), `unload`.
 Events: `loaded` with the fields of ChatInfo; then for each question tokens, now and then `writing`
@@ -8,21 +11,26 @@ with those of WritingProgress, and at its end `answered` with those of ChatReply
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from llamaduo_gui.core.base_model import resolve_base_model
+from llamaduo_gui.core.budget import Budget
 from llamaduo_gui.core.errors import LlamaDuoError, UserError
 from llamaduo_gui.core.events import Chat, Token
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.llama_library import listening
-from llamaduo_gui.core.types import Message
-from llamaduo_gui.inference.chat import ChatInfo, ChatReply, ChatSession, ChatSettings
-from llamaduo_gui.pipeline.backends import find_gguf
+from llamaduo_gui.core.types import Message, ModelKind
+from llamaduo_gui.inference.chat import ChatInfo, ChatReply, ChatSession, ChatSettings, OnText
+from llamaduo_gui.inference.writing import WritingProgress
+from llamaduo_gui.pipeline.backends import find_gguf, latest_student
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.worker.protocol import ASK, CANCEL, STOP, UNLOAD, JobSpec
 
@@ -37,6 +45,34 @@ class Commands(Protocol):
     on_command: Callable[[str, dict[str, Any]], None] | None
 
 
+class Session(Protocol):
+    """A model that is loaded, or a service."""
+
+    @property
+    def info(self) -> ChatInfo:
+        """Which weights are answering."""
+        ...
+
+    @property
+    def progress(self) -> WritingProgress:
+        """How far the answer being written is."""
+        ...
+
+    def answer(
+        self,
+        conversation: Sequence[Message],
+        settings: ChatSettings,
+        on_text: OnText,
+        stop: threading.Event | None = None,
+    ) -> ChatReply:
+        """Answer a conversation; see `inference.chat.ChatSession.answer`."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     chat_id: int
@@ -45,7 +81,7 @@ class _Question:
 
 
 def run_chat(spec: JobSpec, context: JobContext, commands: Commands) -> dict[str, Any]:
-    """Load the file named by the option `gguf`, else the project's newest export, and answer.
+    """Load the model that the options name, and answer.
 
     Returns:
         `answers` and `tokens` written, when the parent asked to `unload`.
@@ -57,9 +93,13 @@ def run_chat(spec: JobSpec, context: JobContext, commands: Commands) -> dict[str
     inbox = _Inbox()
     commands.on_command = inbox.receive
     context.check_cancelled()
-    path = find_file(spec)
-    length = spec.options.get("context_length")
-    session = _load(path, None if length is None else int(length), context, inbox)
+    with ExitStack() as stack:
+        opened = opener(spec, context, stack)
+        return _run(opened, context, inbox)
+
+
+def _run(opened: Callable[[], Session], context: JobContext, inbox: _Inbox) -> dict[str, Any]:
+    session = _load(opened, context, inbox)
     if session is None:
         return {"answers": 0, "tokens": 0}
     try:
@@ -91,6 +131,65 @@ def find_file(spec: JobSpec) -> Path:
 def describe(info: ChatInfo) -> dict[str, Any]:
     """What is told about the model, JSON-able: the fields of ChatInfo, the path as text."""
     return {**asdict(info), "path": str(info.path)}
+
+
+def opener(spec: JobSpec, context: JobContext, stack: ExitStack) -> Callable[[], Session]:
+    """What loads the model that the options name; `stack` keeps what it needs until the end.
+
+    Raises:
+        UserError: there is no such model yet.
+    """
+    kind = str(spec.options.get("kind", ModelKind.GGUF.value))
+    if kind == ModelKind.GGUF.value:
+        path = find_file(spec)
+        context.log("chat", f"Loading {path}")
+        length = spec.options.get("context_length")
+        return lambda: ChatSession(path, context_length=None if length is None else int(length))
+    if not spec.project:
+        raise UserError("Only a project has a base model, a tuned one and a service.")
+    project = stack.enter_context(Project.open(Path(spec.project)))
+    if kind == ModelKind.SERVICE.value:
+        return _service_opener(project, context)
+    if kind not in (ModelKind.BASE.value, ModelKind.TUNED.value):
+        raise UserError(f"There is no kind of model named {kind!r}.")
+    return _trained_opener(project, spec, ModelKind(kind), context)
+
+
+def _service_opener(project: Project, context: JobContext) -> Callable[[], Session]:
+    from llamaduo_gui.inference.service_chat import ServiceChat
+
+    config = project.config
+    service = config.teacher
+    if service is None:
+        raise UserError("The project has no service LLM; name one as the teacher.")
+    limit = config.budget.usd
+    budget = None if limit is None else Budget(limit, project.costs.spent_usd)
+    return lambda: ServiceChat(service, context.secrets, ledger=project.replies, budget=budget)
+
+
+def _trained_opener(
+    project: Project, spec: JobSpec, kind: ModelKind, context: JobContext
+) -> Callable[[], Session]:
+    # Trying a model never downloads one. Read when huggingface_hub is imported.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    student = project.config.student
+    number = spec.options.get("round")
+    row = latest_student(project, None if number is None else int(number))
+    if kind is ModelKind.TUNED and row is None:
+        raise UserError("There is no trained student yet; run the loop or fine-tune first.")
+    folder = project.artifacts.absolute(row) if row and kind is ModelKind.TUNED else None
+    is_adapter = row is not None and row.kind == "adapter"
+
+    def load() -> Session:
+        from llamaduo_gui.inference.transformers_chat import TransformersChat
+
+        if folder is not None and not is_adapter:
+            return TransformersChat(folder, None, name=folder.name, kind=kind)
+        base = resolve_base_model(student.base_model, student.revision)
+        return TransformersChat(base, folder, name=student.base_model, kind=kind)
+
+    context.log("chat", f"Loading {student.base_model}" + (f" with {folder}" if folder else ""))
+    return load
 
 
 class _Inbox:
@@ -133,17 +232,17 @@ class _Inbox:
                     question.stop.set()
 
 
-def _load(path: Path, length: int | None, context: JobContext, inbox: _Inbox) -> ChatSession | None:
+def _load(opened: Callable[[], Session], context: JobContext, inbox: _Inbox) -> Session | None:
     """Load on a thread of its own: a load cannot be interrupted, but it can be left behind.
 
     None if the parent asked to unload meanwhile.
     """
-    outcome: queue.Queue[ChatSession | BaseException] = queue.Queue()
+    outcome: queue.Queue[Session | BaseException] = queue.Queue()
 
     def load() -> None:
         try:
             with listening(lambda line: context.log("llama.cpp", line, level="debug")):
-                session = ChatSession(path, context_length=length)
+                session = opened()
                 # Reads the whole file for its hash: belongs to loading, not to the first answer.
                 _ = session.info
         except BaseException as error:  # noqa: BLE001 - raised again below, on the job's thread
@@ -151,7 +250,6 @@ def _load(path: Path, length: int | None, context: JobContext, inbox: _Inbox) ->
         else:
             outcome.put(session)
 
-    context.log("chat", f"Loading {path}")
     threading.Thread(target=load, name="chat-load", daemon=True).start()
     while True:
         try:
@@ -166,7 +264,7 @@ def _load(path: Path, length: int | None, context: JobContext, inbox: _Inbox) ->
         return loaded
 
 
-def _serve(session: ChatSession, context: JobContext, inbox: _Inbox) -> dict[str, Any]:
+def _serve(session: Session, context: JobContext, inbox: _Inbox) -> dict[str, Any]:
     answers = tokens = 0
     while (question := inbox.next()) is not None:
         try:
@@ -184,7 +282,7 @@ def _serve(session: ChatSession, context: JobContext, inbox: _Inbox) -> dict[str
     return {"answers": answers, "tokens": tokens}
 
 
-def _answer(session: ChatSession, question: _Question, context: JobContext) -> ChatReply:
+def _answer(session: Session, question: _Question, context: JobContext) -> ChatReply:
     batch = _TokenBatch(session, question.chat_id, context)
     try:
         return session.answer(
@@ -200,7 +298,7 @@ def _answer(session: ChatSession, question: _Question, context: JobContext) -> C
 class _TokenBatch:
     """Sends pieces of text every 30 ms and their count five times a second, not one by one."""
 
-    def __init__(self, session: ChatSession, chat_id: int, context: JobContext) -> None:
+    def __init__(self, session: Session, chat_id: int, context: JobContext) -> None:
         self._session = session
         self._chat_id = chat_id
         self._context = context

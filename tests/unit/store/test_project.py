@@ -85,7 +85,7 @@ def test_a_project_of_the_first_version_is_migrated_and_keeps_its_rows(tmp_path:
         with engine.connect() as connection:
             assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         engine.dispose()
-    assert path.with_name("project.db.before-0002").is_file()
+    assert path.with_name("project.db.before-0003").is_file()
 
 
 def downgrade_to_first_version(path: Path) -> None:
@@ -96,6 +96,7 @@ def downgrade_to_first_version(path: Path) -> None:
         DROP INDEX ix_replies_batch_id;
         CREATE TABLE kept AS SELECT * FROM replies;
         DROP TABLE replies;
+        DROP TABLE votes;
         DROP TABLE batches;
         ALTER TABLE records DROP COLUMN rejected_against;
         CREATE TABLE replies (
