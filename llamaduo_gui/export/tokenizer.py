@@ -89,7 +89,14 @@ def load_tokenizer(folder: Path, trained: Path | None = None) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        if (folder / "tokenizer.model").is_file() and not (folder / "tokenizer.json").is_file():
+            # transformers takes it for a tiktoken file where protobuf is missing, and asks for
+            # tiktoken.
+            raise UserError(
+                f"The tokeniser in {folder} is only there as tokenizer.model; get a version of the "
+                "model that also has a tokenizer.json."
+            ) from error
         raise UserError(f"The tokeniser in {folder} cannot be loaded ({error}).") from error
     if not tokenizer.is_fast:
         raise UserError(f"The tokeniser in {folder} has no tokenizer.json; export needs one.")

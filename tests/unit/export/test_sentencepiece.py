@@ -172,3 +172,10 @@ def test_a_name_that_says_phi3_of_another_model_is_changed(
     assert check_gguf(path).metadata["general.name"] == name.replace("3", " 3").replace("- ", " ")
     with LlamaModel(path, vocab_only=True) as model:
         assert model.tokenize("Hello")
+
+
+def test_a_tokeniser_without_its_tokenizer_json_names_what_is_missing(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"only there as tokenizer\.model"):
+        load_tokenizer(folder)
