@@ -16,6 +16,8 @@ from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import LlamaDuoError, UserError
 from llamaduo_gui.core.gguf_file import GgufFile
 from llamaduo_gui.core.job import JobContext, ProgressMeter
+from llamaduo_gui.core.model_family import detect_family
+from llamaduo_gui.export.foreign_stage import ForeignExport, export_foreign
 from llamaduo_gui.export.gguf_writer import (
     DIRECT_TYPES,
     Description,
@@ -95,6 +97,10 @@ def run_export(
     if quant not in QUANTS:
         raise UserError(f"The type {quant} is unknown; choose one of {', '.join(QUANTS)}.")
     student = _find_student(project, round_number)
+    base = _base_of(project, config, student)
+    if detect_family(base).gguf_architecture is None:
+        foreign = ForeignExport(student, base, round_number, quant, out)
+        return export_foreign(project, run, context, config, foreign)
     merge = dict(merge or {})
     quantized_from = merge.get("quantized_from")
     export = _prepare(project, config, student, round_number, quant, out, quantized_from)
@@ -139,6 +145,14 @@ def _find_student(project: Project, round_number: int) -> ArtifactRow:
     if not found:
         raise UserError(f"Round {round_number} has no trained student yet; fine-tune first.")
     return max(found, key=lambda row: (row.created_at, row.id))
+
+
+def _base_of(project: Project, config: PipelineConfig, student: ArtifactRow) -> Path:
+    """Folder of the base model, which is the student's own after full fine-tuning."""
+    folder = project.artifacts.absolute(student)
+    if student.kind == "model" and folder.is_dir():
+        return folder
+    return resolve_base_model(config.student.base_model, config.student.revision)
 
 
 def _prepare(

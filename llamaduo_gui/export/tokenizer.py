@@ -141,7 +141,7 @@ def describe_tokenizer(tokenizer: Any, folder: Path, embedding_rows: int) -> Tok
         add_bos=add_bos,
         add_eos=add_eos,
         normalizer="" if is_pieces else _normalizer(definition),
-        chat_template=_chat_template(tokenizer, family.template_arguments),
+        chat_template=exported_template(tokenizer, family.template_arguments),
         stop_ids=stop_ids,
         warnings=_warnings(tokenizer, pre, space_prefix, () if is_phi3 else strips_after),
     )
@@ -346,7 +346,7 @@ def _added_ends(tokenizer: Any) -> tuple[bool, bool]:
     )
 
 
-def _chat_template(tokenizer: Any, arguments: dict[str, Any]) -> str:
+def exported_template(tokenizer: Any, arguments: dict[str, Any]) -> str:
     """The template, with the family's arguments as its defaults and a place for a system turn.
 
     Training and generation pass these arguments; programs that run the GGUF do not, and would
