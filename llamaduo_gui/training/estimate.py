@@ -13,10 +13,12 @@ BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0}
 # 4 bits, an 8-bit scale for 64 weights, a 32-bit one for 256 of those (QLoRA, section 3).
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # torch, transformers, peft and trl in a process, measured; the CUDA context with cuBLAS's buffers.
-LIBRARY_BYTES = 850e6
+LIBRARY_BYTES = 0.56e9
 CUDA_CONTEXT_BYTES = 0.55e9
-# TRL computes the loss in tiles of so many tokens by so many entries of the vocabulary.
-_LOSS_TOKENS, _LOSS_VOCABULARY = 4096, 8192
+# TRL computes the loss in tiles of so many tokens by so many entries of the vocabulary; without
+# Triton a tile passes through twelve fp32 copies of itself (measured on a CPU).
+_LOSS_TOKENS, _LOSS_VOCABULARY = 4096, 32768
+_LOSS_COPIES_ON_CPU = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,8 @@ def _loss_bytes(shape: ModelShape, setup: TrainingSetup, tokens: int) -> float:
         # Logits in the format of the computation, in fp32, their log-softmax and its gradient.
         return tokens * shape.vocabulary * (compute + 12.0)
     tile = min(tokens, _LOSS_TOKENS) * min(shape.vocabulary, _LOSS_VOCABULARY)
-    return tile * (compute + 4.0) + tokens * shape.hidden * (8.0 + compute)
+    each = 4.0 * _LOSS_COPIES_ON_CPU if setup.device == "cpu" else compute + 4.0
+    return tile * each + tokens * shape.hidden * (8.0 + compute)
 
 
 def _overhead(shape: ModelShape, setup: TrainingSetup) -> float:
