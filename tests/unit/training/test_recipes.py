@@ -86,3 +86,36 @@ def test_a_broken_recipe_is_one_clear_error(tmp_path: Path, text: str, expected:
 def test_a_recipe_file_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml does not exist"):
         load_recipe("absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "r", "alpha", "length"),
+    [
+        ("paper-gemma2b", 8, 16, 2048),
+        ("paper-gemma7b", 32, 64, 1024),
+        ("paper-mistral7b", 32, 64, 1024),
+        ("paper-llama3-8b", 32, 64, 1024),
+    ],
+)
+def test_the_papers_recipes_have_the_papers_numbers(
+    name: str, r: int, alpha: float, length: int
+) -> None:
+    recipe = load_recipe(name)
+    settings = recipe.training
+    assert (recipe.method, recipe.lora.r, recipe.lora.alpha) == ("qlora", r, alpha)
+    assert recipe.lora.dropout == 0.05
+    assert (settings.learning_rate, settings.lr_scheduler) == (2e-4, "cosine")
+    assert (settings.warmup_ratio, settings.gradient_accumulation) == (0.1, 2)
+    assert settings.max_length == length
+
+
+@pytest.mark.parametrize("setting", ["keep_best", "early_stopping_patience"])
+def test_a_best_of_one_validation_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match="need eval: epoch or steps"):
+        load_recipe("lora", {setting: 1, "eval": "end"})
+
+
+def test_a_switch_takes_yes_no_and_auto_only() -> None:
+    assert load_recipe("lora", {"packing": True}).training.packing is True
+    with pytest.raises(ConfigError, match=r"training\.packing"):
+        load_recipe("lora", {"packing": "sometimes"})

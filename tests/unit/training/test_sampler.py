@@ -58,3 +58,28 @@ def test_an_epoch_can_be_repeated_whatever_came_before() -> None:
     resumed.set_epoch(2)
     assert list(resumed) == epochs[2]
     assert epochs[0] != epochs[1] != epochs[2]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=60),
+    step_size=st.integers(1, 9),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_without_grouping_the_longest_record_comes_first_of_all(
+    lengths: list[int], step_size: int, seed: int
+) -> None:
+    order = epoch_order(lengths, step_size=step_size, seed=seed, is_grouped=False)
+    assert lengths[order[0]] == max(lengths)
+    assert sorted(order) == list(range(len(lengths)))
+
+
+def test_longest_first_can_be_turned_off() -> None:
+    orders = {
+        tuple(
+            epoch_order(LENGTHS, step_size=8, seed=seed, is_grouped=True, is_longest_first=False)[
+                :8
+            ]
+        )
+        for seed in range(8)
+    }
+    assert any(max(LENGTHS[index] for index in order) < max(LENGTHS) for order in orders)
