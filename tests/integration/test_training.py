@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -195,6 +196,37 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     project.close()
 
 
+@pytest.mark.slow
+def test_the_shipped_base_killed_mid_epoch_leaves_the_same_file(tmp_path: Path) -> None:
+    student = StudentConfig(
+        base_model="builtin:tiny",
+        recipe="lora",
+        overrides={**SETTINGS, "epochs": 2, "save_steps": 2, "gradient_accumulation": 2},
+    )
+    config = PipelineConfig(student=student)
+    whole = make_project(tmp_path / "whole", config)
+    finetune(whole)
+    killed = make_project(tmp_path / "killed", config)
+    # Three steps an epoch: the fourth is in the middle of the second one.
+    marker = killed.paths.round_dir(0) / "checkpoints" / "checkpoint-4" / "complete.json"
+    repository = Path(__file__).resolve().parents[2]
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(killed.folder)], cwd=repository)
+    deadline = time.monotonic() + 240
+    while not marker.exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert finetune(killed)["resumed_from_step"] == 4
+    files = [
+        project.paths.round_dir(0) / "adapter" / "adapter_model.safetensors"
+        for project in (whole, killed)
+    ]
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assert len(digests) == 1
+    whole.close()
+    killed.close()
+
+
 def test_a_cancelled_training_saves_first_and_repeats_no_step(
     base: Path, trained: tuple[Project, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -365,3 +397,146 @@ def test_a_loss_that_is_no_number_ends_the_training_with_advice(base: Path, tmp_
         pytest.raises(UserError, match="learning_rate"),
     ):
         finetune(project)
+
+
+def test_memory_that_runs_out_in_a_step_is_explained_with_a_smaller_batch(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.llama.modeling_llama import LlamaModel
+
+    def exhaust(*_: Any, **__: Any) -> None:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate "
+            "memory: you tried to allocate 4294967296 bytes. Error code 12"
+        )
+
+    monkeypatch.setattr(LlamaModel, "forward", exhaust)
+    with (
+        make_project(tmp_path / "p", make_config(base)) as project,
+        pytest.raises(UserError, match=r"batch of 4 records of up to \d+ tokens") as caught,
+    ):
+        finetune(project)
+    assert "4.0 GB more was needed" in str(caught.value)
+    assert caught.value.detail["overrides"] == {"batch_size": 2, "gradient_accumulation": 2}
+
+
+def test_a_changed_recipe_refuses_to_go_on_and_a_restart_does_it(
+    base: Path, tmp_path: Path
+) -> None:
+    from llamaduo_gui.training.options import TrainingOptions
+
+    project = make_project(tmp_path / "p", make_config(base, save_steps=1000))
+    run = project.runs.by_key("finetune:r0")
+    assert run is not None
+    context = JobContext(emit=lambda event: None)
+
+    def cancel(event: Event) -> None:
+        if isinstance(event, MetricLogged):
+            context.cancel_requested.set()
+
+    context.emit = cancel
+    with pytest.raises(JobCancelledError):
+        run_finetune(project, run, context, round_number=0, config=project.config)
+    project.save_config(make_config(base, save_steps=1000, learning_rate=1e-3, epochs=1))
+    changed = r"training.epochs \(3.0 then, 1.0 now\), training.learning_rate"
+    with pytest.raises(UserError, match=changed):
+        finetune(project)
+    summary = run_finetune(
+        project,
+        run,
+        JobContext(emit=lambda event: None),
+        round_number=0,
+        config=project.config,
+        options=TrainingOptions(should_restart=True),
+    )
+    assert (summary["resumed_from_step"], summary["steps"]) == (None, STEPS // 3)
+    project.close()
+
+
+def test_training_ends_with_the_best_weights_when_it_no_longer_gets_better(
+    base: Path, tmp_path: Path
+) -> None:
+    """A learning rate that rises far too high: the loss falls first and then grows."""
+    overrides: dict[str, Any] = {
+        "learning_rate": 0.6,
+        "warmup_ratio": 0.9,
+        "eval": "steps",
+        "eval_steps": 1,
+        "early_stopping_patience": 2,
+        "max_grad_norm": 0,
+    }
+    with make_project(tmp_path / "p", make_config(base, **overrides)) as project:
+        summary = finetune(project)
+        run = project.runs.by_key("finetune:r0")
+        assert run is not None
+        evals = project.training.series(run.id, "eval_loss")
+    best_step, best_loss = min(evals, key=lambda item: item[1])
+    assert summary["steps"] == best_step + 2 < summary["total_steps"]
+    assert summary["best_step"] == best_step
+    assert summary["eval_loss"] == pytest.approx(best_loss)
+    with make_project(
+        tmp_path / "until", make_config(base, **{**overrides, "early_stopping_patience": 0})
+    ) as whole:
+        context = JobContext(emit=lambda event: None)
+        saved = tmp_path / "until" / "artifacts" / "round-0" / "checkpoints"
+
+        def stop(event: Event) -> None:
+            is_eval = isinstance(event, MetricLogged) and event.name == "eval_loss"
+            if is_eval and event.step == best_step - 1:
+                context.cancel_requested.set()
+
+        context.emit = stop
+        run = whole.runs.by_key("finetune:r0")
+        assert run is not None
+        with pytest.raises(JobCancelledError):
+            run_finetune(whole, run, context, round_number=0, config=whole.config)
+        expected = load_file(saved / f"checkpoint-{best_step}" / "adapter_model.safetensors")
+    assert_equal(expected, weights(project))
+
+
+def test_speed_memory_and_rate_are_logged_beside_the_loss(
+    trained: tuple[Project, dict[str, Any]],
+) -> None:
+    project, summary = trained
+    run = project.runs.by_key("finetune:r0")
+    assert run is not None
+    for name in ("tokens_per_s", "memory_mb", "learning_rate", "grad_norm"):
+        points = project.training.series(run.id, name)
+        assert len(points) == STEPS // 2 + 1, name
+        assert all(value >= 0 for _, value in points)
+    assert run.config["choices"] == summary["choices"]
+    assert summary["choices"]["attention"] == "sdpa"
+
+
+def test_event_files_need_a_writer_and_are_written_with_one(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import types
+
+    from llamaduo_gui.training import event_files
+
+    written: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            Path(folder).mkdir(parents=True)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def close(self) -> None:
+            pass
+
+    config = make_config(base, epochs=1, tensorboard=True)
+    with make_project(tmp_path / "p", config) as project:
+        monkeypatch.setattr(event_files, "find_spec", lambda name: None)
+        with pytest.raises(ConfigError, match="pip install tensorboard"):
+            finetune(project)
+        monkeypatch.setattr(event_files, "find_spec", lambda name: name == "tensorboardX" or None)
+        module = types.ModuleType("tensorboardX")
+        vars(module)["SummaryWriter"] = SummaryWriter
+        monkeypatch.setitem(sys.modules, "tensorboardX", module)
+        finetune(project)
+        assert (project.paths.round_dir(0) / "tensorboard").is_dir()
+    names = {name for name, _, _ in written}
+    assert {"train/loss", "train/learning_rate", "validation/loss"} <= names
