@@ -17,11 +17,14 @@ from llamaduo_gui.core.errors import LlamaDuoError, UserError
 from llamaduo_gui.core.gguf_file import GgufFile
 from llamaduo_gui.core.job import JobContext, ProgressMeter
 from llamaduo_gui.core.model_family import detect_family
+from llamaduo_gui.core.quants import load_quants
 from llamaduo_gui.export.foreign_stage import ForeignExport, export_foreign
 from llamaduo_gui.export.gguf_writer import (
     DIRECT_TYPES,
     Description,
     estimate_bytes,
+    tensor_bytes,
+    tensor_type,
     write_gguf,
 )
 from llamaduo_gui.export.provenance import describe_export, file_name
@@ -72,7 +75,8 @@ def run_export(
     """Export the student of a round; a file of the same name is replaced when the new one is whole.
 
     The base model's shards and the adapter are merged a few rows at a time into the GGUF; no merged
-    copy is made. Progress counts tensors: written, quantised (K-quants only), and the final check.
+    copy is made. Progress counts megabytes written, those of the 16-bit file before a K-quant
+    included, and names the step; the last one is the check.
 
     Args:
         project: where the student and the new file are registered.
@@ -105,13 +109,12 @@ def run_export(
     quantized_from = merge.get("quantized_from")
     export = _prepare(project, config, student, round_number, quant, out, quantized_from)
     _require_room(export)
-    steps = len(export.model.tensors) * (2 if export.is_k_quant else 1) + 1
-    meter = ProgressMeter(context, run.id, steps, "tensors")
+    meter = ProgressMeter(context, run.id, _megabytes(_written_bytes(export)) + 1, "MB written")
     partial = export.target.with_name(export.target.name + ".part")
     with _cleaned_up(partial, partial.with_name(partial.name + ".f16"), export):
         _write(export, partial, meter, context)
         context.check_cancelled()
-        meter.update(0, message="Checking the file", force=True)
+        meter.update(meter.total - 1 - meter.done, message="Checking the file", force=True)
         findings = verify_gguf(partial, quant, export.tokenizer, export.spec)
         partial.replace(export.target)
     warnings = [*export.model.architecture.warnings, *export.spec.warnings]
@@ -195,22 +198,47 @@ def _write(export: _Export, partial: Path, meter: ProgressMeter, context: JobCon
     intermediate = partial.with_name(partial.name + ".f16")
     first = intermediate if export.is_k_quant else partial
     direct = _INTERMEDIATE if export.is_k_quant else export.quant
+    sizes = _sizes(export.model, direct)
+    written_bytes = 0
 
     def written(name: str) -> None:
+        nonlocal written_bytes
         context.check_cancelled()
-        meter.update(message=f"Writing {name}")
+        written_bytes += sizes[name]
+        meter.update(_megabytes(written_bytes) - meter.done, message=f"Writing {name}")
 
     write_gguf(first, export.model, export.spec, export.description, direct, written)
     if not export.is_k_quant:
         return
-    before = meter.done
+    share = _quantised_bytes(export) / len(export.model.tensors)
 
     def quantised(number: int) -> None:
-        meter.update(before + number - meter.done, message=f"Quantising to {export.quant}")
+        done = _megabytes(written_bytes + share * number)
+        meter.update(max(0, done - meter.done), message=f"Quantising to {export.quant}")
 
     meter.update(0, message=f"Quantising to {export.quant}", force=True)
     quantize(intermediate, partial, export.quant, quantised)
     intermediate.unlink()
+
+
+def _sizes(model: ModelTensors, quant: str) -> dict[str, int]:
+    """Bytes of each tensor in the file, by name."""
+    return {item.name: tensor_bytes(item, tensor_type(item, quant)) for item in model.tensors}
+
+
+def _quantised_bytes(export: _Export) -> int:
+    return load_quants()[export.quant].expected_bytes(export.model.weights)
+
+
+def _written_bytes(export: _Export) -> int:
+    """About how much will be written, the 16-bit file before a K-quant included."""
+    if not export.is_k_quant:
+        return sum(_sizes(export.model, export.quant).values())
+    return sum(_sizes(export.model, _INTERMEDIATE).values()) + _quantised_bytes(export)
+
+
+def _megabytes(size_bytes: float) -> int:
+    return round(size_bytes / 1e6)
 
 
 def _needed_bytes(export: _Export) -> int:

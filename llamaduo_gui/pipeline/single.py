@@ -48,7 +48,7 @@ def run_single(project: Project, context: JobContext, options: Mapping[str, Any]
     )
     stage = Stage(options["stage"])
     # The student's own inference costs nothing, so `infer` alone needs no price.
-    paid = {Stage.JUDGE} if stage is Stage.CERTIFY and options.get("judge") else {stage}
+    paid = {Stage.JUDGE} if options.get("judge") else {stage}
     put_budget_in_force(project, context, config, paid - {Stage.INFER})
     if stage is Stage.REPORT:
         return dict(write_report(executor).summary)
@@ -126,4 +126,7 @@ def _export(executor: Executor, options: Mapping[str, Any]) -> dict[str, Any]:
     summary = dict(run.summary)
     path = project.folder / summary["path"]
     summary["path"] = str(export_copy(path, Path(options["out"])) if options.get("out") else path)
+    if options.get("certify"):
+        wanted = {"gguf": str(path), "judge": options.get("judge")}
+        summary["certificate"] = certify(executor, wanted, number)
     return summary
