@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaduo_gui.core.budget import is_budget_stop
+from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.events import Event, Finished, Log, Progress, Started
 from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.providers.check import ConnectionReport
@@ -144,11 +145,23 @@ def estimate(folder: Path, *, is_pilot: bool, has_further_rounds: bool, as_json:
     with Project.open(folder) as project:
         project.config.require_services()
         forecast = make_forecast(project)
+        local, lines = _estimate_local(project)
     if as_json:
-        print_json(forecast.to_dict())
+        print_json({**forecast.to_dict(), "local": local})
     else:
-        say("\n".join(forecast_lines(forecast)))
+        say("\n".join([*forecast_lines(forecast), "", *lines]))
     return EXIT_OK
+
+
+def _estimate_local(project: Project) -> tuple[dict[str, Any] | None, list[str]]:
+    """Memory and time of the work on this machine, or None and why it cannot be told."""
+    from llamaduo_gui.pipeline.local_estimate import estimate_local, present_round, sentences
+
+    try:
+        found = estimate_local(project, project.config, round_number=present_round(project))
+    except UserError as error:
+        return None, [str(error)]
+    return found.to_dict(), sentences(found)
 
 
 def _run_pilot(folder: Path, options: Mapping[str, bool], *, as_json: bool) -> int | None:
