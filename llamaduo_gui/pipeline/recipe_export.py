@@ -16,7 +16,7 @@ from llamaduo_gui.pipeline.single import trained_rounds
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import RecordRow
 from llamaduo_gui.training.hardware import resolve
-from llamaduo_gui.training.memory import read_shape
+from llamaduo_gui.training.memory import read_sizes
 from llamaduo_gui.training.recipes import load_recipe
 from llamaduo_gui.training.trl_config import (
     TrlSources,
@@ -53,7 +53,7 @@ def export_recipe(folder: Path, out: Path) -> dict[str, Any]:
     base = resolve_base_model(config.student.base_model, config.student.revision)
     tokenizer = load_tokenizer(base)
     hardware = detect_hardware()
-    choices = resolve(recipe, hardware, read_shape(read_model_config(base)))
+    choices = resolve(recipe, hardware, read_sizes(read_model_config(base)))
     marked = marked_template(tokenizer)
     data = out.with_name(f"{out.stem}-data")
     data.mkdir(parents=True, exist_ok=True)

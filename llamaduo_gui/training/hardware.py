@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from llamaduo_gui.core.errors import ConfigError
-from llamaduo_gui.training.memory import ModelShape, training_bytes
+from llamaduo_gui.training.memory import ModelSizes, training_bytes
 from llamaduo_gui.training.recipes import Recipe
 
 DtypeName = Literal["fp32", "bf16", "fp16"]
@@ -75,7 +75,7 @@ class Choices:
         return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
-def resolve(recipe: Recipe, hardware: Hardware, shape: ModelShape) -> Choices:
+def resolve(recipe: Recipe, hardware: Hardware, shape: ModelSizes) -> Choices:
     """Decide every `auto` of a recipe.
 
     Raises:
@@ -132,7 +132,7 @@ def _dtype(recipe: Recipe, hardware: Hardware, reasons: dict[str, str]) -> Dtype
 def _attention(
     recipe: Recipe,
     hardware: Hardware,
-    shape: ModelShape,
+    shape: ModelSizes,
     dtype: DtypeName,
     reasons: dict[str, str],
 ) -> str:
@@ -205,11 +205,13 @@ def _accumulation(recipe: Recipe, hardware: Hardware, reasons: dict[str, str]) -
 
 
 def _with_checkpointing(
-    choices: Choices, recipe: Recipe, hardware: Hardware, shape: ModelShape
+    choices: Choices, recipe: Recipe, hardware: Hardware, shape: ModelSizes
 ) -> Choices:
     """Recompute activations in the backward pass if they would not fit otherwise."""
     free = hardware.free_bytes
-    needed = training_bytes(recipe, shape, choices.dtype, is_checkpointed=False)
+    needed = training_bytes(
+        recipe, shape, choices.dtype, is_checkpointed=False, device=hardware.device
+    )
     is_needed = free is not None and needed > free * _MEMORY_SHARE
     if not is_needed:
         return choices

@@ -11,7 +11,7 @@ import torch
 
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.training.hardware import Choices
-from llamaduo_gui.training.memory import ModelShape, training_bytes
+from llamaduo_gui.training.memory import ModelSizes, training_bytes
 from llamaduo_gui.training.recipes import Recipe
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -79,7 +79,7 @@ def explain(
     error: BaseException,
     recipe: Recipe,
     choices: Choices,
-    shape: ModelShape,
+    shape: ModelSizes,
     *,
     watch: BatchWatch,
     device: str,
@@ -106,7 +106,7 @@ def explain(
 def fitting_overrides(
     recipe: Recipe,
     choices: Choices,
-    shape: ModelShape,
+    shape: ModelSizes,
     *,
     limit: int | None,
     is_loading: bool = False,

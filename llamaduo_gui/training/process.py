@@ -18,7 +18,7 @@ from llamaduo_gui.training.artifact import write_trained
 from llamaduo_gui.training.callbacks import RunReporter, peak_memory_mb
 from llamaduo_gui.training.distributed import STOP, read_examples
 from llamaduo_gui.training.hardware import Choices
-from llamaduo_gui.training.memory import read_shape
+from llamaduo_gui.training.memory import read_sizes
 from llamaduo_gui.training.model import numerics_of
 from llamaduo_gui.training.recipes import Recipe
 from llamaduo_gui.training.reporting import LineSink
@@ -62,7 +62,7 @@ def _read_task(spec: dict[str, Any], folder: Path) -> TrainingTask:
         recipe=recipe,
         base=base,
         family=ModelFamily.model_validate(spec["family"]),
-        shape=read_shape(read_model_config(base)),
+        shape=read_sizes(read_model_config(base)),
         numerics=numerics_of(recipe, spec["device"], choices.dtype),
         choices=choices,
         tokenizer=load_tokenizer(base),

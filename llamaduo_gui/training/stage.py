@@ -22,6 +22,7 @@ from llamaduo_gui.core.model_family import detect_family, stop_token_ids, unknow
 from llamaduo_gui.core.types import Origin, Split
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import RecordRow, RunRow
+from llamaduo_gui.training.keep_measured import keep_measured
 from llamaduo_gui.training.options import TrainingOptions
 from llamaduo_gui.training.plan import fingerprint, make_plan
 from llamaduo_gui.training.recipes import Recipe, load_recipe
@@ -93,6 +94,7 @@ def run_finetune(
         resolved = {"recipe": recipe.model_dump(mode="json"), "base_model": student.base_model}
         project.runs.set_config(run.id, {**run.config, **resolved})
         summary = _train(project, run, context, plan, records)
+        keep_measured(summary, recipe, student.recipe, base=base, reference=student.base_model)
     _register(project, run, plan, summary)
     shutil.rmtree(plan.checkpoints, ignore_errors=True)
     context.changed("artifacts", "training_log")
@@ -282,7 +284,7 @@ def _make_task(
     resume_from: Path | None,
 ) -> Any:
     from llamaduo_gui.training.dataset import ConversationEncoder, EncodedSet, encode_records
-    from llamaduo_gui.training.memory import read_shape
+    from llamaduo_gui.training.memory import read_sizes
     from llamaduo_gui.training.model import numerics_of
     from llamaduo_gui.training.trainer import TrainingTask
 
@@ -323,7 +325,7 @@ def _make_task(
         recipe=plan.recipe,
         base=plan.base,
         family=family,
-        shape=read_shape(read_model_config(plan.base)),
+        shape=read_sizes(read_model_config(plan.base)),
         numerics=numerics_of(plan.recipe, device, choices.dtype),
         choices=choices,
         tokenizer=tokenizer,
@@ -339,11 +341,11 @@ def _make_task(
 def _choose(plan: _Plan, resume_from: Path | None) -> tuple[str, Any]:
     """The device, and what the recipe leaves open: as before when a training goes on."""
     from llamaduo_gui.training.hardware import Choices, resolve
-    from llamaduo_gui.training.memory import read_shape
+    from llamaduo_gui.training.memory import read_sizes
     from llamaduo_gui.training.model import detect_hardware
 
     hardware = detect_hardware(plan.content["processes"])
-    choices = resolve(plan.recipe, hardware, read_shape(read_model_config(plan.base)))
+    choices = resolve(plan.recipe, hardware, read_sizes(read_model_config(plan.base)))
     path = plan.checkpoints / _CHOICES
     if resume_from is not None and path.is_file():
         choices = Choices.from_dict(json.loads(path.read_text(encoding="utf-8")))

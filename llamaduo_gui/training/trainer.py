@@ -22,7 +22,7 @@ from llamaduo_gui.training.best import BestWeights
 from llamaduo_gui.training.dataset import EncodedSet
 from llamaduo_gui.training.event_files import EventFiles
 from llamaduo_gui.training.hardware import Choices
-from llamaduo_gui.training.memory import ModelShape
+from llamaduo_gui.training.memory import ModelSizes
 from llamaduo_gui.training.model import (
     Numerics,
     add_adapter,
@@ -53,7 +53,7 @@ class TrainingTask:
     recipe: Recipe
     base: Path
     family: ModelFamily
-    shape: ModelShape
+    shape: ModelSizes
     numerics: Numerics
     choices: Choices
     tokenizer: Any

@@ -16,7 +16,7 @@ import torch
 
 from llamaduo_gui.core.model_family import ModelFamily
 from llamaduo_gui.training.hardware import resolve
-from llamaduo_gui.training.memory import read_shape, training_bytes
+from llamaduo_gui.training.memory import read_sizes, training_bytes
 from llamaduo_gui.training.model import (
     add_adapter,
     choose_numerics,
@@ -80,7 +80,7 @@ def prepare(base: Path, recipe: Recipe) -> tuple[Any, Any]:
     from llamaduo_gui.core.base_model import read_model_config
 
     hardware = detect_hardware()
-    choices = resolve(recipe, hardware, read_shape(read_model_config(base)))
+    choices = resolve(recipe, hardware, read_sizes(read_model_config(base)))
     model = load_base_model(base, recipe, choose_numerics(recipe, hardware), choices.attention)
     family = ModelFamily(name="llama", model_types=("llama",))
     adapted = add_adapter(model, recipe.lora, family)
@@ -123,13 +123,15 @@ def test_qlora_steps_at_the_shape_of_an_8b_model(base: Path) -> None:
     seconds = time.perf_counter() - started
     tokens_per_s = STEPS * BATCH * LENGTH / seconds
     peak = torch.cuda.max_memory_allocated()
-    shape = read_shape(read_model_config(base))
+    sizes = read_sizes(read_model_config(base))
+    shape = sizes.shape
+    assert shape is not None
     parameters = shape.linear_parameters + shape.vocabulary * shape.hidden
     # Frozen weights: a forward pass (2 operations a weight and token) and the gradient of the
     # inputs (2), and one more forward where activations are recomputed, which MFU leaves out.
     mfu = 4 * parameters * tokens_per_s / flops if (flops := peak_flops()) else None
     estimated = training_bytes(
-        recipe, shape, choices.dtype, is_checkpointed=choices.gradient_checkpointing
+        recipe, sizes, choices.dtype, is_checkpointed=choices.gradient_checkpointing
     )
     print(
         f"\n{torch.cuda.get_device_name()}: {tokens_per_s:,.0f} tokens/s, "
@@ -149,7 +151,7 @@ def test_a_batch_that_is_too_large_is_told_in_the_gpus_numbers(base: Path) -> No
 
     recipe = load_recipe("qlora", {"batch_size": 64, "max_length": 1024})
     hardware = detect_hardware()
-    shape = read_shape(read_model_config(base))
+    shape = read_sizes(read_model_config(base))
     choices = resolve(recipe, hardware, shape)
     total = torch.cuda.get_device_properties(0).total_memory
     with pytest.raises(torch.OutOfMemoryError) as caught:

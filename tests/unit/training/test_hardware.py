@@ -8,11 +8,19 @@ import pytest
 
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.training.hardware import Choices, Hardware, resolve
-from llamaduo_gui.training.memory import ModelShape, read_shape
+from llamaduo_gui.training.memory import read_sizes
 from llamaduo_gui.training.recipes import load_recipe
 
-TINY = ModelShape(64, 2, 128, 1000, 64, 64)
-LLAMA_8B = read_shape(
+TINY = read_sizes(
+    {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "vocab_size": 1000,
+        "num_attention_heads": 4,
+    }
+)
+LLAMA_8B = read_sizes(
     {
         "hidden_size": 4096,
         "num_hidden_layers": 32,

@@ -7,7 +7,7 @@ import torch
 
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.training.hardware import Hardware, resolve
-from llamaduo_gui.training.memory import ModelShape
+from llamaduo_gui.training.memory import read_sizes
 from llamaduo_gui.training.out_of_memory import (
     BatchWatch,
     OutOfMemoryError,
@@ -17,7 +17,15 @@ from llamaduo_gui.training.out_of_memory import (
 )
 from llamaduo_gui.training.recipes import load_recipe
 
-TINY = ModelShape(64, 2, 128, 1000, 64, 64)
+TINY = read_sizes(
+    {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "vocab_size": 1000,
+        "num_attention_heads": 4,
+    }
+)
 CUDA = torch.OutOfMemoryError(
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 23.65 GiB of "
     "which 1.25 GiB is free. Of the allocated memory 20.00 GiB is allocated by PyTorch."
@@ -86,7 +94,7 @@ def test_a_batch_that_cannot_fit_by_far_is_cut_by_more_than_half() -> None:
     recipe = load_recipe("lora", {"batch_size": 64, "gradient_accumulation": 1})
     choices = resolve(recipe, Hardware("cpu"), TINY)
     one = fitting_overrides(recipe, choices, TINY, limit=None)
-    many = fitting_overrides(recipe, choices, TINY, limit=40 * 2**20)
+    many = fitting_overrides(recipe, choices, TINY, limit=2**30)
     assert one["batch_size"] == 32
     assert many["batch_size"] < 32
     assert many["batch_size"] * many["gradient_accumulation"] == 64

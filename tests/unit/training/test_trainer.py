@@ -12,7 +12,7 @@ from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.model_family import ModelFamily
 from llamaduo_gui.training.dataset import EncodedSet
 from llamaduo_gui.training.hardware import Hardware, resolve
-from llamaduo_gui.training.memory import ModelShape
+from llamaduo_gui.training.memory import read_sizes
 from llamaduo_gui.training.model import choose_numerics
 from llamaduo_gui.training.out_of_memory import BatchWatch
 from llamaduo_gui.training.recipes import load_recipe
@@ -22,8 +22,14 @@ from llamaduo_gui.training.trainer import TrainingTask, explained_failures, last
 @pytest.fixture
 def task(tmp_path: Path) -> TrainingTask:
     recipe = load_recipe("lora", {"batch_size": 6, "gradient_accumulation": 2})
-    shape = ModelShape(
-        hidden=64, layers=2, intermediate=128, vocabulary=1000, key_value=64, query=64
+    shape = read_sizes(
+        {
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "intermediate_size": 128,
+            "vocab_size": 1000,
+            "num_attention_heads": 4,
+        }
     )
     return TrainingTask(
         recipe=recipe,

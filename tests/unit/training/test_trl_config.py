@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 
 from llamaduo_gui.training.hardware import Hardware, resolve
-from llamaduo_gui.training.memory import ModelShape
+from llamaduo_gui.training.memory import read_sizes
 from llamaduo_gui.training.recipes import load_recipe, recipe_names
 from llamaduo_gui.training.trl_config import TrlSources, difference_notes, trl_settings, trl_text
 
-SHAPE = ModelShape(64, 2, 128, 1000, 64, 64)
+SHAPE = read_sizes(
+    {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "vocab_size": 1000,
+        "num_attention_heads": 4,
+    }
+)
 SOURCES = TrlSources(
     base_model="org/model",
     revision="abc",
