@@ -9,8 +9,6 @@ from typing import NamedTuple, Protocol
 
 from llamaduo_gui.core.conversation import Turn
 
-# A generation prompt's last characters, enough to recognise where it ends in another rendering.
-_TAIL = 12
 _MAX_LEAD = 4
 
 
@@ -90,14 +88,18 @@ def _find(
     end = len(text) - len(after)
     if text.startswith(prompt) and len(prompt) <= end:
         return Span(len(prompt), end)
-    return Span(len(before) - _lead(before, prompt), end)
+    question = turns[index - 1]["content"] if index else ""
+    return Span(len(before) - _lead(before, prompt, question), end)
 
 
-def _lead(before: str, prompt: str) -> int:
-    """Characters right before an answer that the prompt does not give, such as Mistral's blank."""
-    tail = prompt[-_TAIL:]
-    leads = (size for size in range(_MAX_LEAD) if before[: len(before) - size].endswith(tail))
-    return next(leads, 0)
+def _lead(before: str, prompt: str, question: str) -> int:
+    """Characters right before an answer that the prompt does not give, such as Mistral's blank.
+
+    The prompt's header, what follows the question in it, tells where the prompt would end.
+    """
+    header = prompt.rpartition(question.strip())[2]
+    leads = (size for size in range(_MAX_LEAD) if before[: len(before) - size].endswith(header))
+    return next(leads, 0) if header else 0
 
 
 def _through_stop(text: str, end: int, stop_texts: Sequence[str]) -> int:
@@ -130,9 +132,18 @@ def tokenize_spans(
     start = 0
     for number, end in enumerate(edges):
         piece = text[start:end]
+        if not piece:
+            continue
         longer = tokenize(text[:end])
-        added = longer[len(ids) :] if longer[: len(ids)] == ids else tokenize(piece)
+        added = longer[len(ids) :] if longer[: len(ids)] == ids else _apart(tokenize, piece)
         ids += added
         is_inside += [number % 2 == 1] * len(added)
         start = end
     return ids, is_inside
+
+
+def _apart(tokenize: Callable[[str], list[int]], piece: str) -> list[int]:
+    """Tokens of a piece on its own, without the blank SentencePiece puts before a whole text."""
+    anchor = tokenize("\n")
+    behind = tokenize("\n" + piece)
+    return behind[len(anchor) :] if behind[: len(anchor)] == anchor else tokenize(piece)
