@@ -78,7 +78,7 @@ def test_the_users_own_limits_hold_where_the_project_sets_none(
     asker = Asker(project, server)
     started = time.monotonic()
     asker.ask(30)
-    assert time.monotonic() - started >= 1.3, "a twentieth of a second apart"
+    assert time.monotonic() - started >= 1.15, "a twentieth of a second apart, less what was late"
     assert server.most_open <= 2
 
 

@@ -50,10 +50,13 @@ def _sample(lines: list[str], sign: str) -> list[list[str]]:
 
 
 def _rows(file: DataFile) -> Iterator[RawRow]:
-    # The module's own limit, 128 KB, is shorter than a long conversation.
-    csv.field_size_limit(MAX_LENGTH)
-    with file.open_text("") as stream:
-        yield from _records(stream, _delimiter(file) or ",")
+    # The module's own limit, 128 KB, is shorter than a long conversation; it is the process's.
+    before = csv.field_size_limit(MAX_LENGTH)
+    try:
+        with file.open_text("") as stream:
+            yield from _records(stream, _delimiter(file) or ",")
+    finally:
+        csv.field_size_limit(before)
 
 
 def _records(stream: IO[str], sign: str) -> Iterator[RawRow]:

@@ -431,3 +431,11 @@ def test_records_are_equal_whatever_file_they_come_from(tmp_path: Path) -> None:
             made(path)
         found.append(read_records(path).records)
     assert found[0] == found[1] == found[2]
+
+
+def test_reading_a_table_leaves_the_process_its_own_field_limit(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    path = tmp_path / "long.csv"
+    path.write_text(f"prompt,response\n{'long ' * 60_000},short\nb,c\n", encoding="utf-8")
+    assert len(read_records(path).records) == 2
+    assert csv.field_size_limit() == before
