@@ -133,6 +133,9 @@ def _add_stage_commands(
     parser.add_argument("project", type=Path, metavar="DIR")
     parser.add_argument("--quant", choices=get_args(QuantName))
     parser.add_argument("--out", type=Path, metavar="FILE", help="also copy the file to here")
+    parser.add_argument(
+        "--also", metavar="LIST", help="write beside it: peft,merged,modelfile (any of them)"
+    )
     parser.set_defaults(command=_stage, stage="export")
     text = "check that an exported GGUF answers as the student that was trained"
     parser = commands.add_parser("certify", help=text, description=text, parents=[shared])
@@ -242,7 +245,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _stage(arguments: argparse.Namespace) -> int:
     options = {"stage": arguments.stage}
-    for name in ("count", "quant", "out", "restart", "accelerate"):
+    for name in ("count", "quant", "out", "also", "restart", "accelerate"):
         value = getattr(arguments, name, None)
         if value is not None:
             options[name] = str(value.resolve()) if isinstance(value, Path) else value

@@ -128,14 +128,7 @@ def open_model(
     if adapter is not None and not is_adapter(adapter):
         base, adapter = adapter, None
     architecture = read_architecture(base)
-    shards = {
-        name: tensor for name, tensor in open_shards(base).items() if not name.endswith(_IGNORED)
-    }
-    stored: Mapping[str, Source] = shards
-    if quantized_from is not None:
-        stored = dequantize_linear(shards, quantized_from)
-    changes = load_adapter(adapter) if adapter is not None else Adapter({}, {})
-    merged = _merge(stored, changes, architecture)
+    merged = merge_weights(base, adapter, architecture, quantized_from=quantized_from)
     tensors = _map_names(merged, architecture)
     computed = [
         MergedTensor(name, values.shape, values)
@@ -144,6 +137,24 @@ def open_model(
     tensors = computed + tensors
     _require_complete(tensors, architecture)
     return ModelTensors(architecture, tuple(tensors))
+
+
+def merge_weights(
+    base: Path,
+    adapter: Path | None,
+    architecture: Architecture,
+    *,
+    quantized_from: str | None = None,
+) -> list[MergedTensor]:
+    """The merged model's tensors under their transformers names; see `open_model`."""
+    shards = {
+        name: tensor for name, tensor in open_shards(base).items() if not name.endswith(_IGNORED)
+    }
+    stored: Mapping[str, Source] = shards
+    if quantized_from is not None:
+        stored = dequantize_linear(shards, quantized_from)
+    changes = load_adapter(adapter) if adapter is not None else Adapter({}, {})
+    return _merge(stored, changes, architecture)
 
 
 def _merge(

@@ -51,7 +51,7 @@ class ChatTemplate:
             self._template = _environment().from_string(str(text))
         except jinja2.TemplateError as error:
             raise UserError(f"The chat template in the GGUF is broken: {error}.") from error
-        self._has_system_role = has_system_role(self._render)
+        self._has_system_role = has_system_role(self.render_turns)
 
     def render(self, messages: Iterable[Message]) -> str:
         """The conversation as one text, up to where the assistant's answer begins.
@@ -63,13 +63,18 @@ class ChatTemplate:
         """
         turns = fit_turns(messages, has_system_role=self._has_system_role)
         try:
-            return self._render(turns)
+            return self.render_turns(turns)
         except jinja2.TemplateError as error:
             raise UserError(
                 f"The model's chat template does not take this conversation: {error}."
             ) from error
 
-    def _render(self, turns: list[Turn]) -> str:
+    def render_turns(self, turns: list[Turn]) -> str:
+        """What the template itself makes of turns.
+
+        Raises:
+            jinja2.TemplateError: it does not take such a conversation.
+        """
         return self._template.render(messages=turns, add_generation_prompt=True, **self._special)
 
 

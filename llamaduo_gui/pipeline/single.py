@@ -10,7 +10,9 @@ from llamaduo_gui.core.config import PipelineConfig
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
+from llamaduo_gui.pipeline.also import parse_also, write_also
 from llamaduo_gui.pipeline.backends import find_gguf
+from llamaduo_gui.pipeline.certify import find_student
 from llamaduo_gui.pipeline.certify_single import certify
 from llamaduo_gui.pipeline.execute import Executor, export_copy
 from llamaduo_gui.pipeline.feedback import read_decisions
@@ -117,6 +119,7 @@ def round_to_export(project: Project) -> int:
 
 def _export(executor: Executor, options: Mapping[str, Any]) -> dict[str, Any]:
     project = executor.project
+    parse_also(options.get("also", ""))
     number = round_to_export(project)
     quant = options.get("quant") or executor.config.export.quant
     step = Step(f"export:{quant}:r{number}", Stage.EXPORT, number, ModelKind.GGUF)
@@ -126,6 +129,16 @@ def _export(executor: Executor, options: Mapping[str, Any]) -> dict[str, Any]:
     summary = dict(run.summary)
     path = project.folder / summary["path"]
     summary["path"] = str(export_copy(path, Path(options["out"])) if options.get("out") else path)
+    if options.get("also"):
+        student = find_student(project, executor.config, number)
+        summary["also"] = write_also(
+            parse_also(options["also"]),
+            Path(summary["path"]),
+            student,
+            project.name,
+            executor.config,
+            executor.context.check_cancelled,
+        )
     if options.get("certify"):
         wanted = {"gguf": str(path), "judge": options.get("judge")}
         summary["certificate"] = certify(executor, wanted, number)
