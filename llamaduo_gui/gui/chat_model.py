@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -38,6 +39,7 @@ class ChatOptions:
     temperature: float = 0.8
     max_new_tokens: int = 512
     seed: int | None = 42
+    top_p: float = 1.0
 
     def settings(self) -> dict[str, Any]:
         """The part that the chat process takes as settings."""
@@ -47,11 +49,12 @@ class ChatOptions:
 
 
 class ChatModel(QObject):
-    """A GGUF file's process and its conversation.
+    """A model's process and its conversation.
 
     Attributes:
         info: ChatInfo of what was loaded last, empty before.
         context_used: tokens of the conversation when it was last answered.
+        cost_usd: of all answers since the model was loaded.
         has_failed: whether the file could not be loaded, or its process died.
         turns: the conversation without its system prompt.
         log: what the process said since it was started.
@@ -78,6 +81,7 @@ class ChatModel(QObject):
         self.path: Path | None = None
         self.info: dict[str, Any] = {}
         self.context_used = 0
+        self.cost_usd = 0.0
         self.has_failed = False
         self.turns: list[Message] = []
         self.log: collections.deque[LogLine] = collections.deque(maxlen=_LOG_LINES)
@@ -96,13 +100,22 @@ class ChatModel(QObject):
         has_answer = bool(self.turns) and self.turns[-1].role == "assistant"
         return self.state is ChatState.READY and has_answer
 
-    def load(self, path: Path) -> None:
-        """Start the process and load a file; what was loaded before is unloaded."""
+    def load(
+        self, path: Path, spec: JobSpec | None = None, secrets: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the process and load a model; what was loaded before is unloaded.
+
+        Args:
+            path: what the model is known by; a GGUF file where there is no `spec`.
+            spec: the chat job that loads it.
+            secrets: the API keys it needs.
+        """
         self._end_job()
         self.path, self.info = path, {}
+        self.cost_usd = 0.0
         self.has_failed = False
         self.log.clear()
-        job = Job(JobSpec("chat", options={"gguf": str(path)}), {}, self)
+        job = Job(spec or JobSpec("chat", options={"gguf": str(path)}), secrets or {}, self)
         job.events.connect(self._take)
         job.finished.connect(self._note_finished)
         self._job = job
@@ -191,6 +204,7 @@ class ChatModel(QObject):
 
     def _keep_answer(self, data: dict[str, Any]) -> None:
         self.context_used = int(data["context_used"])
+        self.cost_usd += data.get("cost_usd") or 0.0
         if data["text"] or data["finish_reason"] != "stopped":
             self.turns.append(Message("assistant", data["text"]))
         else:

@@ -48,6 +48,7 @@ class ChatOptionsDialog(QDialog):
         self.system.setPlaceholderText("None")
         self.system.setFixedHeight(_SYSTEM_LINES * self.fontMetrics().lineSpacing() + 18)
         self.temperature = decimal_box("Temperature", 0.0, 2.0, options.temperature)
+        self.top_p = decimal_box("Top-p", 0.01, 1.0, options.top_p)
         self.max_tokens = spin_box(
             "Longest answer", 1, limit, min(options.max_new_tokens, limit), suffix=" tokens"
         )
@@ -64,6 +65,7 @@ class ChatOptionsDialog(QDialog):
             temperature=round(self.temperature.value(), 2),
             max_new_tokens=self.max_tokens.value(),
             seed=None if self.fresh_seed.isChecked() else self.seed.value(),
+            top_p=round(self.top_p.value(), 2),
         )
 
     def _build(self) -> None:
@@ -73,6 +75,8 @@ class ChatOptionsDialog(QDialog):
         rows.addRow("System prompt", self.system)
         rows.addRow("Temperature", self.temperature)
         rows.addRow("", _note("0 always takes the likeliest token."))
+        rows.addRow("Top-p", self.top_p)
+        rows.addRow("", _note("Below 1 unlikely tokens are left out."))
         rows.addRow("Longest answer", self.max_tokens)
         rows.addRow("Seed", self.seed)
         rows.addRow("", _note("The same seed repeats an answer."))

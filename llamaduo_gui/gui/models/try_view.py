@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamaduo_gui.core.errors import ConfigError
-from llamaduo_gui.core.types import Split
+from llamaduo_gui.core.types import ModelKind, Split
 from llamaduo_gui.gui.chat_model import ChatOptions
 from llamaduo_gui.gui.models.text_lines import one_line, shared_beginning
 from llamaduo_gui.gui.widgets.wording import format_size
+from llamaduo_gui.providers.registry import service_label
+from llamaduo_gui.worker.protocol import JobSpec
 
 if TYPE_CHECKING:
+    from llamaduo_gui.core.config import PipelineConfig
     from llamaduo_gui.core.types import Record
     from llamaduo_gui.store.project import Project
     from llamaduo_gui.store.rows import ArtifactRow
@@ -25,13 +28,17 @@ _USER = ("user",)
 
 @dataclass(frozen=True, slots=True)
 class ChatTarget:
-    """A GGUF file that can be loaded.
+    """A GGUF file, a base model, a tuned one or a service that can be loaded.
 
     Attributes:
+        path: the file; of the others what tells them from one another.
         name: what it is called beside its marker.
         choice: one line in a list of such files.
         size_bytes: 0 if the file is gone.
         is_exported: whether a project made it, rather than the user opened it.
+        project: folder of the project that has it; empty for a file.
+        round: of a tuned model.
+        provider: of a service, whose API key is needed.
     """
 
     path: Path
@@ -39,11 +46,40 @@ class ChatTarget:
     choice: str
     size_bytes: int
     is_exported: bool
+    kind: ModelKind = ModelKind.GGUF
+    project: str = ""
+    round: int | None = None
+    provider: str = ""
 
     @property
     def exists(self) -> bool:
-        """Whether the file was there when this was read."""
-        return self.size_bytes > 0
+        """Whether the file was there when this was read; of the others loading tells."""
+        return self.size_bytes > 0 or self.kind is not ModelKind.GGUF
+
+    @property
+    def is_service(self) -> bool:
+        """Whether what is asked leaves this computer and is paid for."""
+        return self.kind is ModelKind.SERVICE
+
+    def spec(self) -> JobSpec:
+        """The job that loads it."""
+        if self.kind is ModelKind.GGUF:
+            return JobSpec("chat", self.project, {"gguf": str(self.path)})
+        options: dict[str, Any] = {"kind": self.kind.value}
+        if self.round is not None:
+            options["round"] = self.round
+        return JobSpec("chat", self.project, options)
+
+
+@dataclass(frozen=True, slots=True)
+class CastVote:
+    """A blind vote: the sides as they were shown, each with kind, name, sha256 and answer."""
+
+    system: str
+    prompt: str
+    left: Mapping[str, str]
+    right: Mapping[str, str]
+    choice: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +93,17 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class TryView:
-    """The project's exported files, newest first, prompts of its test split, and settings."""
+    """The project's exported files, newest first, prompts of its test split, and settings.
+
+    `others` are its tuned and base model and its service, to stand beside a file; `votes` are
+    the blind votes so far.
+    """
 
     targets: tuple[ChatTarget, ...] = ()
     examples: tuple[Example, ...] = ()
     options: ChatOptions = field(default_factory=ChatOptions)
+    others: tuple[ChatTarget, ...] = ()
+    votes: int = 0
 
 
 def read_try(project: Project) -> TryView:
@@ -72,17 +114,52 @@ def read_try(project: Project) -> TryView:
         config = project.config
     except ConfigError:
         options = ChatOptions()
+        others: tuple[ChatTarget, ...] = ()
     else:
+        others = _others(project, config)
         options = ChatOptions(
             temperature=config.inference.temperature,
             max_new_tokens=config.inference.max_new_tokens,
             seed=config.seed,
+            top_p=config.inference.top_p,
         )
     return TryView(
         tuple(_exported(project.artifacts.absolute(row), row) for row in rows),
         choose_examples(records),
         options,
+        others,
+        len(project.votes.all()),
     )
+
+
+def keep_vote(project: Project, vote: CastVote) -> str:
+    """Store a vote; returns how the votes on these two stand, in a sentence."""
+    from llamaduo_gui.evaluation.votes import vote_summary
+    from llamaduo_gui.store.votes import VoteSide
+
+    left, right = VoteSide(**vote.left), VoteSide(**vote.right)
+    project.votes.add(
+        system=vote.system,
+        prompt=vote.prompt,
+        left=left,
+        right=right,
+        choice=vote.choice,  # type: ignore[arg-type]
+    )
+    hashes = {left.sha256, right.sha256}
+    pair = next(
+        item
+        for item in vote_summary(project.votes.all())
+        if {item["first"]["sha256"], item["second"]["sha256"]} == hashes
+    )
+    text = (
+        f"So far: {pair['first']['name']} better {pair['first_preferred']}, same {pair['same']}, "
+        f"{pair['second']['name']} better {pair['second_preferred']}"
+    )
+    rate = pair["win_rate"]
+    if rate is None:
+        return f"{text}."
+    low, high = 100 * rate["low"], 100 * rate["high"]
+    return f"{text}; wins {100 * rate['value']:.0f} % ({low:.0f}–{high:.0f})."
 
 
 def opened_file(path: Path) -> ChatTarget:
@@ -121,6 +198,49 @@ def _exported(path: Path, row: ArtifactRow) -> ChatTarget:
         parts.append(f"round {row.round}")
     parts.append(format_size(size) if size else "file missing")
     return ChatTarget(path, f"Exported GGUF {quant}".strip(), ", ".join(parts), size, True)
+
+
+def _others(project: Project, config: PipelineConfig) -> tuple[ChatTarget, ...]:
+    """The tuned model of each round, newest first, the base model and the service."""
+    folder = str(project.folder)
+    trained = {
+        row.round: row for kind in ("model", "adapter") for row in project.artifacts.all(kind)
+    }
+    found = [
+        ChatTarget(
+            project.artifacts.absolute(row),
+            f"Tuned model, round {number}",
+            f"Tuned, round {number}, {format_size(row.size_bytes)}",
+            row.size_bytes,
+            True,
+            ModelKind.TUNED,
+            folder,
+            number,
+        )
+        for number, row in sorted(trained.items(), key=lambda item: -(item[0] or 0))
+        if number is not None
+    ]
+    name = config.student.base_model
+    found.append(
+        ChatTarget(
+            Path(name), f"Base model {name}", f"Base, {name}", 0, True, ModelKind.BASE, folder
+        )
+    )
+    teacher = config.teacher
+    if teacher is not None:
+        label = service_label(teacher.name)
+        target = ChatTarget(
+            Path(teacher.name),
+            f"Service {label}",
+            f"Service, {label}",
+            0,
+            True,
+            ModelKind.SERVICE,
+            folder,
+            provider=teacher.provider,
+        )
+        found.append(target)
+    return tuple(found)
 
 
 def _size(path: Path) -> int:

@@ -6,23 +6,40 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QKeyEvent
 from PySide6.QtWidgets import QFileDialog
 
+from llamaduo_gui.core.types import ModelKind
 from llamaduo_gui.gui.chat_model import ChatOptions, ChatState
 from llamaduo_gui.gui.dialogs.chat_options import ChatOptionsDialog
-from llamaduo_gui.gui.models.try_view import ChatTarget, Example, TryView, opened_file, read_try
+from llamaduo_gui.gui.models.try_view import (
+    CastVote,
+    ChatTarget,
+    Example,
+    TryView,
+    keep_vote,
+    opened_file,
+    read_try,
+)
 from llamaduo_gui.gui.pages.base import PageInfo, WorkspacePage
 from llamaduo_gui.gui.panels.chat_pane import ChatPane
+from llamaduo_gui.gui.panels.pane_pair import PanePair
 from llamaduo_gui.gui.panels.prompt_box import PromptBox
 from llamaduo_gui.gui.session import ProjectSession
-from llamaduo_gui.gui.widgets.buttons import Button, combo_box
+from llamaduo_gui.gui.widgets.buttons import Button, check_box, combo_box
 from llamaduo_gui.gui.widgets.message_banner import MessageBanner
+from llamaduo_gui.gui.widgets.segmented import SegmentedControl
 from llamaduo_gui.gui.widgets.wording import format_size
 from llamaduo_gui.gui.workspace import Workspace
 
 OPEN_TEXT = "Open a GGUF file..."
 _SUFFIX = ".gguf"
+_SAME = "Both panes hold the same weights"
+_VOTE_KEYS = {
+    int(Qt.Key.Key_1): "left",
+    int(Qt.Key.Key_2): "same",
+    int(Qt.Key.Key_3): "right",
+}
 
 
 class TryPage(WorkspacePage):
@@ -45,14 +62,22 @@ class TryPage(WorkspacePage):
         self.open_button.clicked.connect(self._ask_for_file)
         self.new_button = Button("New chat")
         self.new_button.clicked.connect(self.new_chat)
+        self.mode = SegmentedControl([("one", "One"), ("side", "Side by side")], "How many models")
+        self.mode.changed.connect(self._set_mode)
+        self.hide_names = check_box("Hide names")
+        self.hide_names.setToolTip("Vote on answers without knowing whose they are")
+        self.hide_names.toggled.connect(self._set_blind)
+        self.header.add_filter(self.mode)
         self.header.add_filter(self.choice)
+        self.header.add_filter(self.hide_names)
         self.header.add_action(self.open_button)
         self.header.add_action(self.new_button)
         self._banner = MessageBanner()
         self.pane = ChatPane()
+        self.pair = PanePair(self.pane)
         self.prompt = PromptBox()
         self.body.addWidget(self._banner)
-        self.body.addWidget(self.pane, 1)
+        self.body.addWidget(self.pair, 1)
         self.body.addWidget(self.prompt)
         self._connect()
         self._show_targets()
@@ -64,7 +89,9 @@ class TryPage(WorkspacePage):
         """Another project: what belongs to the last one is ended and forgotten."""
         if self._had_session:
             self._opened.clear()
-            self.pane.set_target(None)
+            for pane in (self.pane, self.pair.second):
+                pane.set_target(None)
+        self.hide_names.setChecked(False)
         self._had_session = session is not None
         self._is_first = True
         self._view = TryView()
@@ -80,23 +107,36 @@ class TryPage(WorkspacePage):
             self.background.run("view", lambda: read_try(project), self._show, self._show_error)
 
     def main_action(self) -> None:
-        """Ctrl+Enter loads the model, or sends the prompt."""
-        target = self.pane.target
-        if self.pane.model.state is ChatState.UNLOADED and target is not None and target.exists:
-            self.pane.load()
-        else:
+        """Ctrl+Enter loads what is not loaded, or sends the prompt."""
+        unloaded = [
+            pane
+            for pane in self.pair.panes
+            if pane.model.state is ChatState.UNLOADED and pane.target and pane.target.exists
+        ]
+        for pane in unloaded:
+            pane.load()
+        if not unloaded:
             self.prompt.submit()
 
     def escape(self) -> None:
         """Esc stops what is under way: the answer, or loading."""
-        if self.pane.model.state is ChatState.LOADING:
-            self.pane.shutdown()
+        for pane in self.pair.panes:
+            if pane.model.state is ChatState.LOADING:
+                pane.shutdown()
+            else:
+                pane.model.stop()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """1, 2 and 3 vote; a text field with the focus takes them for itself."""
+        choice = _VOTE_KEYS.get(event.key())
+        if choice is not None and self.pair.bar.is_open:
+            self.pair.vote(choice)
         else:
-            self.pane.model.stop()
+            super().keyPressEvent(event)
 
     def shutdown(self) -> None:
         """The window closes."""
-        self.pane.shutdown()
+        self.pair.shutdown()
 
     def open_file(self, path: Path) -> None:
         """Take a GGUF file from anywhere and load it."""
@@ -109,7 +149,7 @@ class TryPage(WorkspacePage):
 
     def new_chat(self) -> None:
         """Begin again with an empty conversation."""
-        self.pane.new_chat()
+        self.pair.new_chat()
         self._show_state()
         self._focus_prompt()
 
@@ -127,14 +167,19 @@ class TryPage(WorkspacePage):
     # Building
 
     def _connect(self) -> None:
-        self.pane.changed.connect(self._show_state)
+        self.pair.changed.connect(self._show_state)
+        self.pair.voted.connect(self._keep_vote)
+        self.pair.second.example_chosen.connect(self._ask_example)
+        self.pair.second.again.clicked.connect(lambda: self.pair.second.regenerate(self._options))
+        for pane in (self.pane, self.pair.second):
+            pane.find_secrets = self._find_secrets
         self.pane.load_requested.connect(self._follow_empty)
         self.pane.secondary_clicked.connect(self._ask_for_file)
         self.pane.example_chosen.connect(self._ask_example)
         self.pane.again.clicked.connect(lambda: self.pane.regenerate(self._options))
         self.pane.model.changed.connect(self._focus_when_loaded)
-        self.prompt.sent.connect(lambda text: self.pane.ask(text, self._options))
-        self.prompt.stop_requested.connect(self.pane.model.stop)
+        self.prompt.sent.connect(lambda text: self.pair.ask(text, self._options))
+        self.prompt.stop_requested.connect(self.pair.stop)
         self.prompt.options_requested.connect(self._change_options)
 
     # Which model
@@ -147,14 +192,17 @@ class TryPage(WorkspacePage):
         if self._is_first:
             self._is_first = False
             self._set_options(view.options)
-        self.pane.set_examples(view.examples)
+        for pane in (self.pane, self.pair.second):
+            pane.set_examples(view.examples)
+        self.pair.votes = view.votes
         self._show_targets()
 
     def _show_targets(self) -> None:
         """List the files; without a choice of the user's, the newest is taken."""
         targets = self._targets()
         current = self.pane.target
-        same = next((item for item in targets if current and item.path == current.path), None)
+        known = [*targets, *self._view.others] if self.pair.is_side else targets
+        same = next((item for item in known if current and item.path == current.path), None)
         if same is not None or not self.pane.has_conversation:
             self.pane.set_target(same or next(iter(targets), None))
         self.choice.clear()
@@ -162,14 +210,37 @@ class TryPage(WorkspacePage):
             self.choice.addItem(target.choice, str(target.path))
         if self.pane.target is not None:
             self.choice.setCurrentIndex(self.choice.findData(str(self.pane.target.path)))
-        self.choice.setVisible(len(targets) > 1)
+        self.choice.setVisible(len(targets) > 1 and not self.pair.is_side)
+        self.pair.set_targets([*targets, *self._view.others])
         self._describe_empty()
 
     def _choose(self, index: int) -> None:
         self.pane.set_target(self._targets()[index])
         self._describe_empty()
 
+    def _set_mode(self, mode: str) -> None:
+        self.pair.set_side(mode == "side")
+        if mode != "side":
+            self.hide_names.setChecked(False)
+        self._show_targets()
+        self._show_state()
+
+    def _set_blind(self, is_blind: bool) -> None:
+        self.pair.set_blind(is_blind)
+        self._show_state()
+
+    def _keep_vote(self, vote: CastVote) -> None:
+        if self.session is not None:
+            project = self.session.project
+            self.background.run(
+                "vote", lambda: keep_vote(project, vote), self.pair.show_tally, self._show_error
+            )
+
+    def _find_secrets(self, provider: str) -> dict[str, str]:
+        return self.workspace.secrets.collect([provider])
+
     def _describe_empty(self) -> None:
+        self._describe_second()
         target = self.pane.target
         if target is None and self.session is None:
             self.pane.set_empty(
@@ -207,14 +278,15 @@ class TryPage(WorkspacePage):
                 OPEN_TEXT,
             )
         else:
-            self.pane.set_empty(
-                "try",
-                f"{target.name} is not loaded",
-                f"{target.path.name}, {format_size(target.size_bytes)}. It runs in llama.cpp on "
-                "this computer and takes about as much memory as the file.",
-                "Load model",
-                "",
-            )
+            self.pane.set_empty(*_not_loaded(target))
+
+    def _describe_second(self) -> None:
+        target = self.pair.second.target
+        if target is not None:
+            self.pair.second.set_empty(*_not_loaded(target))
+        else:
+            text = "A project has a base model, a tuned one and a service to stand beside a file."
+            self.pair.second.set_empty("try", "There is no second model", text, "", "")
 
     def _follow_empty(self) -> None:
         """The main button of what is shown while nothing is loaded."""
@@ -244,9 +316,11 @@ class TryPage(WorkspacePage):
     # Asking
 
     def _ask_example(self, example: Example) -> None:
+        if self.pair.is_blind and not self.pair.is_ready:
+            return
         if example.system and not self._options.system:
             self._set_options(replace(self._options, system=example.system))
-        self.pane.ask(example.prompt, self._options)
+        self.pair.ask(example.prompt, self._options)
 
     def _change_options(self) -> None:
         length = int(self.pane.model.info.get("context_length", 0))
@@ -261,21 +335,27 @@ class TryPage(WorkspacePage):
 
     def _show_options(self) -> None:
         self.prompt.set_options(self._options)
+        hint, can = "Write the answer again with the next seed", True
         if self._options.temperature == 0:
-            self.pane.set_regenerate_hint(
-                "At temperature 0 the answer would be the same", can=False
-            )
+            hint, can = "At temperature 0 the answer would be the same", False
         elif self._options.seed is None:
-            self.pane.set_regenerate_hint("Write the answer again with another seed", can=True)
-        else:
-            self.pane.set_regenerate_hint("Write the answer again with the next seed", can=True)
+            hint = "Write the answer again with another seed"
+        for pane in (self.pane, self.pair.second):
+            pane.set_regenerate_hint(hint, can=can)
 
     # Showing
 
     def _show_state(self) -> None:
         self._describe_empty()
+        self.hide_names.setVisible(self.pair.is_side)
+        self.hide_names.setEnabled(self.session is not None)
+        self.new_button.setEnabled(any(pane.has_conversation for pane in self.pair.panes))
+        self.prompt.set_send_text("Send to both" if self.pair.is_side else "Send")
+        if self.pair.is_side:
+            self._show_side_state()
+            return
+        self._show_same_weights()
         state = self.pane.model.state
-        self.new_button.setEnabled(self.pane.has_conversation)
         name = self.pane.target.name if self.pane.target else "the model"
         placeholder = {
             ChatState.UNLOADED: "Load a model, then write a prompt",
@@ -286,6 +366,29 @@ class TryPage(WorkspacePage):
             is_writing=state is ChatState.WRITING,
             placeholder=placeholder,
         )
+
+    def _show_side_state(self) -> None:
+        self._show_same_weights()
+        is_loaded = all(pane.model.is_loaded for pane in self.pair.panes)
+        self.prompt.set_state(
+            can_send=self.pair.is_ready,
+            is_writing=self.pair.is_writing,
+            placeholder="Write a prompt for both"
+            if is_loaded
+            else "Load both, then write a prompt",
+        )
+
+    def _show_same_weights(self) -> None:
+        """Two panes of one model would make a comparison of nothing."""
+        same = self.pair.same_weights
+        if same:
+            self._banner.show_message(
+                "warn",
+                f"{_SAME} ({same}): choose another model in one of them.",
+                closable=False,
+            )
+        elif self._banner.text().startswith(_SAME):
+            self._banner.clear()
 
     def _focus_when_loaded(self) -> None:
         before, self._last_state = self._last_state, self.pane.model.state
@@ -298,6 +401,24 @@ class TryPage(WorkspacePage):
 
     def _show_error(self, text: str) -> None:
         self._banner.show_message("bad", text)
+
+
+def _not_loaded(target: ChatTarget) -> tuple[str, str, str, str, str]:
+    """What an empty pane says of a model that can be loaded."""
+    if target.is_service:
+        text = "What you ask is sent to the service, and each answer is paid for."
+        return "try", f"{target.name} is not connected", text, "Connect", ""
+    if target.kind is ModelKind.GGUF:
+        text = (
+            f"{target.path.name}, {format_size(target.size_bytes)}. It runs in llama.cpp on "
+            "this computer and takes about as much memory as the file."
+        )
+    else:
+        text = (
+            "It runs in transformers on this computer, as it was trained. Nothing is downloaded: "
+            "a base model from the Hub has to be here already."
+        )
+    return "try", f"{target.name} is not loaded", text, "Load model", ""
 
 
 def _dropped_file(event: QDropEvent) -> Path | None:

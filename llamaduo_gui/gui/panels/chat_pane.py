@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
@@ -14,14 +14,14 @@ from llamaduo_gui.gui.dialogs.log_dialog import LogDialog
 from llamaduo_gui.gui.models.try_view import ChatTarget, Example
 from llamaduo_gui.gui.panels.chat_start import ChatStart
 from llamaduo_gui.gui.theme.tokens import SPACE
-from llamaduo_gui.gui.widgets.buttons import Button, IconButton
+from llamaduo_gui.gui.widgets.buttons import Button, IconButton, combo_box
 from llamaduo_gui.gui.widgets.chat import Bubble, BubbleFooter, ChatView
 from llamaduo_gui.gui.widgets.empty_state import EmptyState
 from llamaduo_gui.gui.widgets.labels import ElidedLabel, Label, MarkerLabel, Separator
 from llamaduo_gui.gui.widgets.message_banner import MessageBanner
 from llamaduo_gui.gui.widgets.pill import Pill
 from llamaduo_gui.gui.widgets.progress import Bar, ProgressRow
-from llamaduo_gui.gui.widgets.wording import format_count, format_size
+from llamaduo_gui.gui.widgets.wording import format_count, format_money, format_size
 
 SHORT_HASH = 8
 _NEARLY_FULL = 0.9
@@ -37,12 +37,17 @@ class ChatPane(QFrame):
         load_requested(): the user wants the model loaded.
         secondary_clicked(): the other button of the empty state.
         example_chosen(Example): the user took a prompt to start from.
+        target_chosen(int): the user took another model from the list of this pane.
+        settled(): the question has its answer, or will have none; under an alias the answer is
+            hidden until `show_held`.
     """
 
     changed = Signal()
     load_requested = Signal()
     secondary_clicked = Signal()
     example_chosen = Signal(object)
+    target_chosen = Signal(int)
+    settled = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +57,9 @@ class ChatPane(QFrame):
         self._target: ChatTarget | None = None
         self._options = ChatOptions()
         self._bubble: Bubble | None = None
+        self.find_secrets: Callable[[str], Mapping[str, str]] = lambda _: {}
+        self._alias = ""
+        self._held: dict[str, Any] | None = None
         column = QVBoxLayout(self)
         column.setContentsMargins(1, 1, 1, 1)
         column.setSpacing(0)
@@ -97,7 +105,9 @@ class ChatPane(QFrame):
         """Load the file."""
         if self._target is not None:
             self._clear_banner()
-            self.model.load(self._target.path)
+            target = self._target
+            secrets = self.find_secrets(target.provider) if target.provider else {}
+            self.model.load(target.path, target.spec(), secrets)
 
     def ask(self, text: str, options: ChatOptions) -> None:
         """Put the next question."""
@@ -105,6 +115,7 @@ class ChatPane(QFrame):
             self._options = options
             self.chat.add_user(text)
             self._bubble = self.chat.start_answer(self._name())
+            self._held = None
             self.model.ask(text, options)
 
     def regenerate(self, options: ChatOptions) -> None:
@@ -114,9 +125,42 @@ class ChatPane(QFrame):
             self._bubble = self.chat.start_answer(self._name())
             self.model.regenerate(options)
 
+    def set_choices(self, texts: Sequence[str], current: int) -> None:
+        """Offer these models in the pane's head; none hides the list."""
+        self.choice.clear()
+        self.choice.addItems(list(texts))
+        self.choice.setCurrentIndex(current)
+        self._show_state()
+
+    def set_alias(self, alias: str) -> None:
+        """Hide which model this is behind another name, and its answers until they are shown.
+
+        Empty shows the name again, with the numbers of the last answer.
+        """
+        self._alias = alias
+        bubbles = self.chat.bubbles()
+        if not alias and self._held is not None and bubbles:
+            self.show_held()
+            bubbles[-1].set_footer(_answer_footer(self._held))
+            bubbles[-1].setAccessibleName(self._name())
+        self._show_state()
+
+    @property
+    def held_answer(self) -> str | None:
+        """The answer to the last question when it is complete and was asked under an alias."""
+        return None if self._held is None else str(self._held["text"])
+
+    def show_held(self) -> None:
+        """Show the answer, without the numbers that would tell whose it is."""
+        if self._bubble is not None and self._held is not None:
+            bubble, self._bubble = self._bubble, None
+            bubble.append(self._held["text"])
+            bubble.finish(BubbleFooter())
+            self._show_state()
+
     def new_chat(self) -> None:
         """Forget the conversation."""
-        self._bubble = None
+        self._bubble, self._held = None, None
         self.chat.clear()
         self.model.clear()
 
@@ -137,12 +181,15 @@ class ChatPane(QFrame):
         self._head = QWidget()
         self._marker = MarkerLabel(ModelKind.GGUF.value)
         self.title = ElidedLabel("", "heading")
+        self.choice = combo_box([], "Model of this pane")
+        self.choice.hide()
         self.detail = ElidedLabel("", "caption", tone="text2")
         self.pill = Pill("")
         self.load_button = Button("Load", icon="play", name="Load the model")
         self.eject = IconButton("eject", "Eject the model: end its process, free its memory")
         names = QVBoxLayout()
-        names.setSpacing(0)
+        names.setSpacing(2)
+        names.addWidget(self.choice)
         names.addWidget(self.title)
         names.addWidget(self.detail)
         row = QHBoxLayout()
@@ -204,6 +251,7 @@ class ChatPane(QFrame):
         self.model.answered.connect(self._finish)
         self.model.failed.connect(self._fail)
         self.model.ended.connect(self._show_end)
+        self.choice.activated.connect(self.target_chosen)
         self.empty.action_clicked.connect(self.load_requested)
         self.empty.secondary_clicked.connect(self.secondary_clicked)
         self.load_button.clicked.connect(self.load_requested)
@@ -216,20 +264,29 @@ class ChatPane(QFrame):
     # Showing
 
     def _name(self) -> str:
+        if self._alias:
+            return f"Answer, {self._alias.lower()}"
         return f"Answer of {self._target.name}" if self._target else "Answer"
 
     def _show_state(self) -> None:
         state = self.model.state
         target = self._target
-        self._head.setVisible(target is not None)
-        self._foot.setVisible(self.model.is_loaded or self.has_conversation)
+        is_named = not self._alias
+        has_choice = self.choice.count() > 0 and is_named
+        self._head.setVisible(target is not None or has_choice)
+        self.choice.setVisible(has_choice)
+        self.title.setVisible(not has_choice)
+        self.detail.setVisible(is_named)
+        self._marker.setVisible(is_named)
+        self._foot.setVisible(is_named and (self.model.is_loaded or self.has_conversation))
         is_idle = state is ChatState.UNLOADED
         self.load_button.setVisible(is_idle and self.has_conversation)
         self.eject.setVisible(self.model.is_loaded)
         if target is not None:
-            self.title.setText(target.name)
+            self._marker.set_kind(target.kind.value)
+            self.title.setText(self._alias or target.name)
             self.detail.setText(self._detail_text(target))
-            self.detail.setAccessibleDescription(str(target.path))
+            self.detail.setAccessibleDescription(str(target.path) if is_named else "")
         if self.model.is_loaded:
             self.pill.set("ok", "Loaded")
         elif state is ChatState.LOADING:
@@ -252,6 +309,10 @@ class ChatPane(QFrame):
         self._stack.setCurrentWidget(part)
 
     def _detail_text(self, target: ChatTarget) -> str:
+        if target.is_service:
+            return f"about {format_money(self.model.cost_usd)} so far, paid for each answer"
+        if target.kind is not ModelKind.GGUF:
+            return self._trained_text(target)
         parts = ["llama.cpp"]
         if not target.is_exported and self.model.info:
             parts.append(str(self.model.info["quant"]))
@@ -259,6 +320,19 @@ class ChatPane(QFrame):
         if self.model.info:
             parts.append(f"weights {self.model.info['sha256'][:SHORT_HASH]}")
         return " · ".join(parts)
+
+    def _trained_text(self, target: ChatTarget) -> str:
+        """Base or tuned: what runs it, in which number format, its size and the hashes."""
+        info = self.model.info
+        if not info:
+            size = f" · {format_size(target.size_bytes)}" if target.size_bytes else ""
+            return f"transformers{size}"
+        weights = f"weights {info['sha256'][:SHORT_HASH]}"
+        if info["base_sha256"]:
+            weights += f" on base {info['base_sha256'][:SHORT_HASH]}"
+        size = format_size(info["size_bytes"])
+        parts = [info["note"], weights, size, f"transformers, {info['quant']}"]
+        return " · ".join(part for part in parts if part)
 
     def _show_context(self) -> None:
         length = int(self.model.info.get("context_length", 0))
@@ -277,26 +351,31 @@ class ChatPane(QFrame):
     # What the model says
 
     def _append(self, text: str) -> None:
-        if self._bubble is not None:
+        if self._bubble is not None and not self._alias:
             self._bubble.append(text)
 
     def _measure(self, data: dict[str, Any]) -> None:
-        if self._bubble is not None:
+        if self._bubble is not None and not self._alias:
             self._bubble.set_footer(_footer(data, data["tokens"]))
 
     def _finish(self, data: dict[str, Any]) -> None:
         if self._bubble is None:
             return
-        reason = data["finish_reason"]
-        note = "stopped" if reason == "stopped" else _ENDINGS.get(reason, "")
-        self._bubble.finish(_footer(data, data["completion_tokens"], note))
+        if self._alias:
+            self._held = data
+            self.settled.emit()
+            return
+        self._bubble.finish(_answer_footer(data))
         self._bubble = None
         self._show_state()
+        self.settled.emit()
 
     def _fail(self, text: str) -> None:
         if self._bubble is not None:
-            self._bubble.fail(text)
+            # The reason would tell who it is.
+            self._bubble.fail("This one has no answer." if self._alias else text)
             self._bubble = None
+        self.settled.emit()
 
     def _show_end(self, text: str) -> None:
         self.banner.show_message("bad", text, action="Show log")
@@ -317,8 +396,15 @@ def _footer(data: dict[str, Any], tokens: int, note: str = "") -> BubbleFooter:
         tokens_per_s=data["tokens_per_second"],
         first_token_s=data["first_token_s"],
         tokens=tokens,
+        cost_usd=data.get("cost_usd"),
         note=note,
     )
+
+
+def _answer_footer(data: dict[str, Any]) -> BubbleFooter:
+    reason = data["finish_reason"]
+    note = "stopped" if reason == "stopped" else _ENDINGS.get(reason, "")
+    return _footer(data, data["completion_tokens"], note)
 
 
 def _centred(widget: QWidget) -> QWidget:

@@ -115,6 +115,10 @@ class PromptBox(Card):
         self.stop.setEnabled(is_writing)
         self._show_buttons()
 
+    def set_send_text(self, text: str) -> None:
+        """Say where a prompt goes."""
+        self.send.setText(text)
+
     def set_options(self, options: ChatOptions) -> None:
         """Show the settings in force."""
         seed = "a new seed each time" if options.seed is None else f"seed {options.seed}"
@@ -123,6 +127,8 @@ class PromptBox(Card):
             f"up to {format_count(options.max_new_tokens)} tokens",
             seed,
         ]
+        if options.top_p < 1:
+            parts.insert(1, f"top-p {options.top_p:g}")
         if options.system.strip():
             parts.append("with a system prompt")
         self.settings.setText(" · ".join(parts))
