@@ -84,13 +84,38 @@ class StudentConfig(_Section):
 
 
 class InferenceConfig(_Section):
-    """How the student's answers are sampled: K samples a prompt."""
+    """How the student's answers are sampled (K samples a prompt), and what computes them.
+
+    `backend`: auto chooses by hardware; llama_cpp writes a temporary GGUF of type `quant`;
+    endpoint asks an OpenAI-compatible server at `base_url` (vLLM), where the student of round N
+    is called `model` with N in place of `{round}`, and the untuned base `base_name`. `dtype` is
+    the number format of the transformers backend.
+    """
 
     samples: Annotated[int, Field(ge=1, le=64)] = 4
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.8
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Annotated[int, Field(ge=1)] = 512
-    backend: Literal["auto", "transformers"] = "auto"
+    backend: Literal["auto", "transformers", "llama_cpp", "endpoint"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quant: Literal["F16", "Q8_0"] = "F16"
+    base_url: str | None = None
+    model: str | None = None
+    base_name: str | None = None
+    concurrency: Annotated[int, Field(ge=1, le=512)] = 32
+
+    @model_validator(mode="after")
+    def _names_its_endpoint(self) -> InferenceConfig:
+        if self.backend != "endpoint":
+            return self
+        if not self.base_url or not self.model:
+            raise ValueError("backend endpoint needs `base_url` and `model`")
+        if "{round}" not in self.model:
+            raise ValueError(
+                "`model` needs {round} in it, such as student-r{round}: without it the answers "
+                "of one round would be taken for those of another"
+            )
+        return self
 
 
 class SynthesisConfig(_Section):
@@ -116,7 +141,8 @@ class DecisionConfig(_Section):
     """When the student counts as matched, and when to give up (DESIGN section 3).
 
     `max_rounds` is the number of the last round: rounds 0..max_rounds can happen.
-    `plateau_rounds` rounds without a better validation mean end the loop.
+    `plateau_rounds` rounds without a better validation mean end the loop. `noise_ceiling` has the
+    service LLM answer a second time, judged like a student: what a perfect student could reach.
     """
 
     rule: Literal["non_inferiority", "absolute", "p_match"] = "non_inferiority"
@@ -128,6 +154,7 @@ class DecisionConfig(_Section):
     max_rounds: Annotated[int, Field(ge=0, le=100)] = 5
     plateau_rounds: Annotated[int, Field(ge=1)] = 2
     resamples: Annotated[int, Field(ge=200, le=100_000)] = 2000
+    noise_ceiling: bool = False
 
 
 QuantName = Literal[
@@ -204,7 +231,8 @@ class PipelineConfig(_Section):
     def providers(self) -> set[str]:
         """Names of all providers in use."""
         services = [*([self.teacher] if self.teacher else []), *self.judges]
-        return {service.provider for service in services}
+        own = {"openai_compatible"} if self.inference.backend == "endpoint" else set()
+        return {service.provider for service in services} | own
 
 
 def load_config(path: Path) -> PipelineConfig:

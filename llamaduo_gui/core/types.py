@@ -75,9 +75,13 @@ class RunStatus(StrEnum):
 
 
 class ModelKind(StrEnum):
-    """Which weights answered: the four rows of every results table."""
+    """Which weights answered: the rows of every results table.
+
+    `CEILING` is the service LLM once more, judged against itself as a student would be.
+    """
 
     SERVICE = "service"
+    CEILING = "ceiling"
     BASE = "base"
     TUNED = "tuned"
     GGUF = "gguf"

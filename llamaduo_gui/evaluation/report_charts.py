@@ -158,7 +158,12 @@ def _line(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _marker(kind: str, x: float, y: float) -> str:
-    """Square, triangle, circle or diamond: colour alone never tells models apart."""
+    """Square, triangle, circle or diamond: colour alone never tells models apart.
+
+    The noise ceiling is no model and has none, only a thin line.
+    """
+    if kind == "ceiling":
+        return ""
     shapes = {
         "service": f"M{x - 3.5:.1f} {y - 3.5:.1f}h7v7h-7Z",
         "base": f"M{x:.1f} {y - 4.5:.1f}l4.5 8h-9Z",

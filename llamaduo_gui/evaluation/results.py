@@ -11,11 +11,17 @@ from llamaduo_gui.core.types import POOLED, Metric, ModelKind, Split, Stage
 from llamaduo_gui.evaluation.score_table import ScoreRow
 from llamaduo_gui.evaluation.scores import JudgeReport, RunScores, load_scores
 from llamaduo_gui.evaluation.statistics import PromptScores, p_match, summarize
-from llamaduo_gui.evaluation.verdict import Verdict, gather, judge_match
+from llamaduo_gui.evaluation.verdict import Verdict, format_estimate, gather, judge_match
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import RunRow
 
-_ORDER = (ModelKind.SERVICE, ModelKind.BASE, ModelKind.TUNED, ModelKind.GGUF)
+_ORDER = (
+    ModelKind.SERVICE,
+    ModelKind.CEILING,
+    ModelKind.BASE,
+    ModelKind.TUNED,
+    ModelKind.GGUF,
+)
 
 _TIMES = " \u00d7 "
 _SUBJECTS = {
@@ -48,9 +54,11 @@ class JudgedModel:
     scores: RunScores
 
     @property
-    def side(self) -> Literal["service", "local"]:
-        """Which side of P-Match it is on."""
-        return "service" if self.kind is ModelKind.SERVICE else "local"
+    def side(self) -> Literal["service", "ceiling", "local"]:
+        """Which side of P-Match it is on; the noise ceiling is compared and never the best."""
+        if self.kind in (ModelKind.SERVICE, ModelKind.CEILING):
+            return "service" if self.kind is ModelKind.SERVICE else "ceiling"
+        return "local"
 
 
 def judged_models(
@@ -123,7 +131,7 @@ def score_cell(
     own: PromptScores = model.scores.by_prompt(metric, judge)
     service = [other.scores.by_prompt(metric, judge) for other in models if other.side == "service"]
     matched = None
-    if model.side == "local" and service:
+    if model.side != "service" and service:
         matched = p_match([own], service, resamples=resamples, seed=seed).to_dict()
     return {**summarize(own, resamples=resamples, seed=seed).to_dict(), "p_match": matched}
 
@@ -151,12 +159,15 @@ def best_p_match(models: Sequence[JudgedModel], *, resamples: int, seed: int) ->
 
 
 def score_rows(models: Sequence[JudgedModel], task: str) -> list[ScoreRow]:
-    """The response scores of every judge (not the pool), for `write_scores`."""
+    """The response scores of every judge (not the pool), for `write_scores`.
+
+    Without the noise ceiling, which is neither side of P-Match.
+    """
     return [
         ScoreRow(
             task=task,
             model=model.name,
-            kind=model.side,
+            kind="service" if model.side == "service" else "local",
             judge=judge,
             metric=metric.value,
             prompt_id=response.prompt_id,
@@ -164,6 +175,7 @@ def score_rows(models: Sequence[JudgedModel], task: str) -> list[ScoreRow]:
             score=response.scores[judge][metric],
         )
         for model in models
+        if model.side != "ceiling"
         for judge in model.scores.judges
         for metric in Metric
         for response in model.scores.responses
@@ -194,6 +206,24 @@ def final_verdict(models: Sequence[JudgedModel], config: PipelineConfig) -> Verd
         seed=config.seed,
     )
     return judge_match(evidence, config.decision, subject=_SUBJECTS[chosen.kind])
+
+
+def describe_ceiling(models: Sequence[JudgedModel], config: PipelineConfig) -> str:
+    """How close the service LLM comes to itself, in a sentence; empty if that was not judged."""
+    ceiling = next((model for model in models if model.kind is ModelKind.CEILING), None)
+    service = next((model for model in models if model.kind is ModelKind.SERVICE), None)
+    if ceiling is None or service is None or not ceiling.scores.judges:
+        return ""
+    options = {"resamples": config.decision.resamples, "seed": config.seed}
+    found = gather(ceiling.scores.metrics(), service.scores.metrics(), **options)
+    parts = [
+        f"{format_estimate(item.ratio.mean, scale=100, unit='%')} of its own {item.metric.value}"
+        for item in found
+        if item.ratio and item.ratio.mean.value is not None
+    ]
+    if not parts:
+        return ""
+    return f"Noise ceiling: asked again, the service LLM itself reaches {' and '.join(parts)}."
 
 
 def describe_counts(model: JudgedModel) -> str:
@@ -228,11 +258,12 @@ def _model(project: Project, run: RunRow, split: Split, scores: RunScores) -> Ju
         ModelKind.GGUF: (f"gguf {quant}{tail}", f"GGUF {quant}{place}"),
     }
     is_llm = True
-    if kind is ModelKind.SERVICE:
+    if kind in (ModelKind.SERVICE, ModelKind.CEILING):
         teacher = _teacher_of(project, run)
         is_llm = teacher.get("provider") != "offline"
         name = f"{teacher['provider']}:{teacher['model']}" if teacher else "service"
-        names[kind] = (name, name if is_llm else f"{name} (not an LLM)")
+        names[ModelKind.SERVICE] = (name, name if is_llm else f"{name} (not an LLM)")
+        names[ModelKind.CEILING] = (f"{name} again", f"{names[ModelKind.SERVICE][1]}, asked again")
     return JudgedModel(
         key=":".join(parts[1:-1]),
         kind=kind,

@@ -164,7 +164,7 @@ class _Work:
             records,
             existing,
             meter,
-            is_service=answers.key.split(":")[1:2] == [ModelKind.SERVICE.value],
+            is_service=f"{answers.key}:".split(":")[1] in (ModelKind.SERVICE, ModelKind.CEILING),
         )
 
     def start_text(self, answers: RunRow) -> str:

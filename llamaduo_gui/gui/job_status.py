@@ -25,6 +25,7 @@ STAGE_VERBS: dict[str, str] = {
 
 MODEL_NAMES: dict[str, str] = {
     "service": "service LLM",
+    "ceiling": "service LLM again",
     "base": "untuned base",
     "tuned": "tuned student",
     "gguf": "GGUF",

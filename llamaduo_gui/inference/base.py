@@ -58,6 +58,11 @@ class Generation:
 
 
 OnResult = Callable[[PromptJob, Generation], None]
+OnNote = Callable[[str], None]
+
+
+def ignore_note(_text: str) -> None:
+    """For callers that do not want to hear what a backend has to say."""
 
 
 class Backend(Protocol):
@@ -68,12 +73,18 @@ class Backend(Protocol):
         """Its name in summaries: `transformers` or `llama_cpp`."""
         ...
 
+    @property
+    def note(self) -> str:
+        """What computes, in words: device and number format, or the file's type."""
+        ...
+
     def generate(
         self,
         prompts: Sequence[PromptJob],
         settings: GenerationSettings,
         on_result: OnResult,
         check_cancelled: Callable[[], None],
+        on_note: OnNote = ignore_note,
     ) -> None:
         """Answer every prompt, in the order that is fastest.
 
@@ -83,6 +94,7 @@ class Backend(Protocol):
             on_result: called once a prompt, as soon as its response is complete. A prompt that
                 cannot be answered gets a Generation with an error; the others go on.
             check_cancelled: called between tokens or responses; what it raises ends the call.
+            on_note: told what the user should know, such as batches made smaller.
         """
         ...
 

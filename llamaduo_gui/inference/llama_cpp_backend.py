@@ -11,9 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from llamaduo_gui.core.errors import LlamaDuoError
+from llamaduo_gui.core.generation_memory import CACHE_SHARE, cache_bytes_per_token
 from llamaduo_gui.core.llama_library import LlamaModel
 from llamaduo_gui.core.types import Message
-from llamaduo_gui.inference.base import Generation, GenerationSettings, OnResult, PromptJob
+from llamaduo_gui.inference.base import (
+    Generation,
+    GenerationSettings,
+    OnNote,
+    OnResult,
+    PromptJob,
+    ignore_note,
+)
 from llamaduo_gui.inference.chat_template import ChatTemplate
 from llamaduo_gui.inference.llama_context import Entry, Float32, LlamaContext
 from llamaduo_gui.inference.token_choice import choose_tokens
@@ -21,7 +29,6 @@ from llamaduo_gui.inference.token_choice import choose_tokens
 SLOTS = 8
 # Context lengths are rounded up, so that nearly every call can use the context of the one before.
 _LENGTH_STEP = 256
-_CACHE_SHARE = 0.25
 
 
 # eq=False: two prompts are the same only if they are one object.
@@ -90,12 +97,19 @@ class LlamaCppBackend:
         self._slots = slots
         self._context: LlamaContext | None = None
 
+    @property
+    def note(self) -> str:
+        """What computes, in words."""
+        where = "GPU" if self._model.library.llama_supports_gpu_offload() else "CPU"
+        return f"llama.cpp on the {where}, {self._model.file.quant}, {self._slots} side by side"
+
     def generate(
         self,
         prompts: Sequence[PromptJob],
         settings: GenerationSettings,
         on_result: OnResult,
         check_cancelled: Callable[[], None],
+        on_note: OnNote = ignore_note,
     ) -> None:
         """Answer every prompt; see `Backend.generate`."""
         waiting = self._plan(prompts, settings, on_result)
@@ -103,6 +117,11 @@ class LlamaCppBackend:
             return
         longest = max(len(prompt.tokens) + prompt.limit for prompt, _ in waiting)
         context = self._context_for(longest)
+        if context.sequences < self._slots:
+            on_note(
+                f"Memory suffices for {context.sequences} responses of {longest} tokens side by "
+                f"side instead of {self._slots}."
+            )
         slots = [_Slot(index) for index in range(context.sequences)]
         try:
             while waiting or any(slot.answer for slot in slots):
@@ -181,8 +200,8 @@ class LlamaCppBackend:
         width = metadata.get(
             f"{prefix}.attention.key_length", metadata[f"{prefix}.embedding_length"] // heads
         )
-        per_token = 2 * 2 * metadata[f"{prefix}.block_count"] * kv_heads * width
-        return int(psutil.virtual_memory().available * _CACHE_SHARE / (per_token * length))
+        per_token = cache_bytes_per_token(metadata[f"{prefix}.block_count"], kv_heads * width)
+        return int(psutil.virtual_memory().available * CACHE_SHARE / (per_token * length))
 
     def _begin(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llamaduo_gui.core.config import PipelineConfig, ServiceConfig
@@ -63,7 +63,7 @@ def run_inference(
     missing = list(_missing(records, existing, config.inference.samples))
     jobs = [_job(row, sample, config.seed) for row, sample in missing]
     name = f"{kind.value} model" + (f" of round {round_number}" if round_number is not None else "")
-    _log_start(context, run, f"{name} on {split.value}, {backend.name}", len(jobs), len(existing))
+    _log_start(context, run, f"{name} on {split.value}", len(jobs), len(existing), backend.note)
     writer = _CandidateWriter(project, run, context, len(existing), len(jobs) + len(existing))
     settings = GenerationSettings(
         config.inference.temperature, config.inference.top_p, config.inference.max_new_tokens
@@ -76,11 +76,13 @@ def run_inference(
                 settings,
                 lambda job, found: writer.add(_candidate(run.id, job, found)),
                 context.check_cancelled,
+                lambda text: context.log(_SOURCE, text, level="warning", run_id=run.id),
             )
     finally:
         writer.flush()
     summary = _summarise(project.candidates.of_run(run.id), time.monotonic() - started, len(jobs))
-    summary |= {"backend": backend.name, "kind": kind.value, "split": split.value}
+    summary |= {"backend": backend.name, "backend_note": backend.note}
+    summary |= {"kind": kind.value, "split": split.value}
     _log_end(context, run, summary)
     return summary
 
@@ -94,6 +96,7 @@ def run_service_inference(
     split: Split,
     config: PipelineConfig,
     first_repeat: int = 0,
+    kind: ModelKind = ModelKind.SERVICE,
 ) -> dict[str, Any]:
     """Have a service LLM answer every prompt of a split `config.inference.samples` times.
 
@@ -109,6 +112,8 @@ def run_service_inference(
         config: its `inference` part is used.
         first_repeat: number of the first sample's repeat; another one makes the service answer
             anew, as the noise ceiling needs it.
+        kind: whose answers they are; the student's and the base's are sampled with the same seeds
+            and settings as on this computer, on an endpoint that serves their weights.
 
     Returns:
         The summary, as of `run_inference`, with the engine's counts.
@@ -120,12 +125,18 @@ def run_service_inference(
     records = project.records.by_split(split)
     existing = project.candidates.existing(run.id)
     missing = list(_missing(records, existing, config.inference.samples))
+    is_own = kind in (ModelKind.BASE, ModelKind.TUNED)
     _log_start(context, run, f"{service.name} on {split.value}", len(missing), len(existing))
     writer = _CandidateWriter(project, run, context, len(existing), len(missing) + len(existing))
-    requests = (
-        (service_request(service, row.record, first_repeat + sample, config), (row.id, sample))
-        for row, sample in missing
-    )
+
+    def request(row: RecordRow, sample: int) -> ChatRequest:
+        made = service_request(service, row.record, first_repeat + sample, config)
+        if not is_own:
+            return made
+        seed = _job(row, sample, config.seed).seed
+        return replace(made, top_p=config.inference.top_p, seed=seed)
+
+    requests = ((request(row, sample), (row.id, sample)) for row, sample in missing)
 
     def store(tag: tuple[int, int], outcome: StoredReply) -> None:
         writer.add(_service_candidate(run.id, tag, outcome))
@@ -142,7 +153,9 @@ def run_service_inference(
         counts = {"requests": stats.sent, "from_store": stats.from_store, "lost": stats.lost}
     elapsed = time.monotonic() - started
     summary = _summarise(project.candidates.of_run(run.id), elapsed, len(missing))
-    summary |= {"backend": service.name, "kind": ModelKind.SERVICE.value, "split": split.value}
+    summary |= {"backend": service.name, "kind": kind.value, "split": split.value}
+    if is_own:
+        summary |= {"backend_note": f"{service.model} at {service.base_url}"}
     _log_end(context, run, summary)
     return summary | counts
 
@@ -267,9 +280,12 @@ def _summarise(
     }
 
 
-def _log_start(context: JobContext, run: RunRow, what: str, count: int, existing: int) -> None:
+def _log_start(
+    context: JobContext, run: RunRow, what: str, count: int, existing: int, note: str = ""
+) -> None:
     resumed = f" ({existing} are there already)" if existing else ""
-    context.log(_SOURCE, f"{count} responses of the {what}{resumed}.", run_id=run.id)
+    by = f", {note}" if note else ""
+    context.log(_SOURCE, f"{count} responses of the {what}{by}{resumed}.", run_id=run.id)
 
 
 def _log_end(context: JobContext, run: RunRow, summary: dict[str, Any]) -> None:

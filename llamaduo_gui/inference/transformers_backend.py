@@ -18,15 +18,23 @@ from llamaduo_gui.core.chat_templates import tokenizer_has_system_role
 from llamaduo_gui.core.conversation import fit_turns
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.four_bit import round_linear_layers
+from llamaduo_gui.core.generation_memory import BatchLimits, cache_bytes_per_token, fitting_batch
 from llamaduo_gui.core.model_family import ModelFamily, detect_family, stop_token_ids
 from llamaduo_gui.core.types import Message
-from llamaduo_gui.inference.base import Generation, GenerationSettings, OnResult, PromptJob
+from llamaduo_gui.inference.base import (
+    Generation,
+    GenerationSettings,
+    OnNote,
+    OnResult,
+    PromptJob,
+    ignore_note,
+)
 from llamaduo_gui.inference.batching import PromptGroup, plan_batches
 from llamaduo_gui.inference.sampling import pick_tokens
 
-_MAX_ROWS = {"cpu": 64, "cuda": 256}
-_CACHE_SHARE = 0.25
-"""Part of the free memory the key-value cache may take; appending to it copies it."""
+# Beyond these a device gets no faster, and answers come late.
+_MOST_ROWS = {"cpu": 64, "cuda": 512}
+_CPU_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 @dataclass(slots=True)
@@ -104,9 +112,10 @@ class TransformersBackend:
         self._device = next(model.parameters()).device
         declared = getattr(model.generation_config, "eos_token_id", None)
         self._stop_ids = stop_token_ids(tokenizer, family, declared)
-        self._context_length = int(model.config.max_position_embeddings)
-        self._max_rows = max_rows or _MAX_ROWS.get(self._device.type, 64)
-        self._token_budget = token_budget or _fit_budget(model, self._device)
+        self._context_length = int(model.config.get_text_config().max_position_embeddings)
+        fitting = _fit_batch(model, self._device)
+        self._max_rows = max_rows or fitting.rows
+        self._token_budget = token_budget or fitting.tokens
 
     @classmethod
     def load(
@@ -116,15 +125,23 @@ class TransformersBackend:
         *,
         token_budget: int | None = None,
         max_rows: int | None = None,
+        dtype: str = "auto",
     ) -> TransformersBackend:
         """Load a model folder, with a LoRA adapter kept apart from its weights if one is given.
+
+        Args:
+            base: the model's folder.
+            adapter: the adapter's folder.
+            token_budget: see the class.
+            max_rows: see the class.
+            dtype: number format of the weights; auto chooses by device.
 
         Raises:
             UserError: a file is missing or damaged, or memory does not suffice.
         """
         device = "cuda" if torch.cuda.is_available() else "cpu"
         tokenizer = load_tokenizer(base, adapter)
-        model = load_causal_lm(base, dtype=_choose_dtype(device))
+        model = load_causal_lm(base, dtype=_choose_dtype(device, dtype))
         if adapter is not None:
             model = _add_adapter(model, adapter)
         try:
@@ -144,10 +161,10 @@ class TransformersBackend:
         settings: GenerationSettings,
         on_result: OnResult,
         check_cancelled: Callable[[], None],
+        on_note: OnNote = ignore_note,
     ) -> None:
         """Answer every prompt; see `Backend.generate`."""
         groups = self._group(prompts, settings, on_result)
-        budget, rows = self._token_budget, self._max_rows
         while groups:
             done: set[tuple[int, int]] = set()
 
@@ -155,19 +172,41 @@ class TransformersBackend:
                 done.add((job.record_id, job.sample))
                 on_result(job, found)
 
+            batch: list[PromptGroup] = []
             try:
-                for batch in plan_batches(groups, token_budget=budget, max_rows=rows):
+                for batch in self._plan(groups):
                     self._answer(batch, settings, report, check_cancelled)
                 return
-            except torch.OutOfMemoryError as error:
-                if rows == 1:
-                    raise UserError(
-                        "The GPU's memory does not suffice for a single prompt; lower "
-                        "inference.max_new_tokens or use the llama_cpp backend."
-                    ) from error
-                budget, rows = budget // 2, max(1, rows // 2)
-            torch.cuda.empty_cache()
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._shrink(batch, error, on_note)
+            # Outside of the handler: the error holds the tensors of the batch until then.
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
             groups = _without(groups, done)
+
+    def _plan(self, groups: Sequence[PromptGroup]) -> Iterable[list[PromptGroup]]:
+        return plan_batches(groups, token_budget=self._token_budget, max_rows=self._max_rows)
+
+    def _shrink(self, batch: Sequence[PromptGroup], error: Exception, on_note: OnNote) -> None:
+        """Halve the token budget, for good, after a batch that did not fit.
+
+        Raises:
+            UserError: it was a single response.
+        """
+        rows = sum(len(group.jobs) for group in batch)
+        length = max(len(group.input_ids) + group.limit for group in batch)
+        if rows == 1:
+            raise UserError(
+                f"Memory does not suffice for a single response of {length} tokens; lower "
+                "inference.max_new_tokens or set inference.backend to llama_cpp."
+            ) from error
+        self._token_budget = rows * length // 2
+        on_note(
+            f"A batch of {rows} responses of {length} tokens did not fit into memory: from now on "
+            f"a batch has at most {self._token_budget:,} tokens."
+        )
 
     def close(self) -> None:
         """Give the model's memory back."""
@@ -191,6 +230,12 @@ class TransformersBackend:
     def encode_text(self, text: str, *, adds_ends: bool = False) -> list[int]:
         """Token ids of plain text, with what the tokeniser puts around it if `adds_ends`."""
         return list(self._tokenizer(text, add_special_tokens=adds_ends)["input_ids"])
+
+    @property
+    def note(self) -> str:
+        """What computes, in words."""
+        where = "CPU" if self._device.type == "cpu" else torch.cuda.get_device_name(self._device)
+        return f"transformers on the {where} in {self.dtype_name}"
 
     def round_base_to_4_bits(self, dtype: str) -> None:
         """Compute with the base weights a QLoRA adapter was trained on (core/four_bit.py)."""
@@ -355,23 +400,41 @@ def _add_adapter(model: Any, adapter: Path) -> Any:
         ) from error
 
 
-def _choose_dtype(device: str) -> torch.dtype:
+def _choose_dtype(device: str, wanted: str) -> torch.dtype:
+    """The number format: 16 bits on a GPU, 32 on the CPU unless another is asked for.
+
+    On the CPU bfloat16 can be faster, but rounds so coarsely that an answer depends on the batch
+    it is in, and a resumed run would not repeat what an uninterrupted one says.
+    """
+    if wanted != "auto":
+        chosen: torch.dtype = getattr(torch, wanted)
+        return chosen
     if device == "cpu":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def _fit_budget(model: Any, device: torch.device) -> int:
-    """Tokens whose keys and values fit into a share of the free memory."""
-    config = model.config
-    heads = config.num_key_value_heads
+def _fit_batch(model: Any, device: torch.device) -> BatchLimits:
+    """The batch whose keys, values and logits fit into a share of the free memory."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     size = next(model.parameters()).element_size()
-    bytes_per_token = 2 * config.num_hidden_layers * heads * width * size
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
         import psutil
 
         free = psutil.virtual_memory().available
-    return max(1024, int(free * _CACHE_SHARE / bytes_per_token))
+    return fitting_batch(
+        free,
+        cache_bytes_per_token(config.num_hidden_layers, heads * width, size),
+        config.vocab_size,
+        most_rows=_MOST_ROWS.get(device.type, 64),
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(text in str(error) for text in _CPU_OUT_OF_MEMORY)

@@ -23,6 +23,7 @@ from llamaduo_gui.store.project import Project
 _ANSWER_LENGTHS = Range(0.5, 1.0, 2.0)
 # Requests a round takes, as multiples of what it would take if every pair were kept.
 _REQUESTS_FACTOR = Range(1.0, 1.3, 3.0)
+_ANSWERED = (ModelKind.SERVICE, ModelKind.CEILING)
 _PAID = {Stage.SYNTHESIZE: "synthesize", Stage.INFER: "answer", Stage.JUDGE: "judge"}
 
 
@@ -177,7 +178,7 @@ class _Forecaster:
         teacher = self.config.teacher
         if step.stage is Stage.SYNTHESIZE and teacher is not None:
             parts = [self._synthesis(step, teacher)]
-        elif step.kind is ModelKind.SERVICE and step.stage is Stage.INFER and teacher is not None:
+        elif step.stage is Stage.INFER and step.kind in _ANSWERED and teacher is not None:
             parts = [self._answers(step, teacher)]
         elif step.stage is Stage.JUDGE:
             parts = [self._judging(step, judge, judge.repeats) for judge in self.config.judges]

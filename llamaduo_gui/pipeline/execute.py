@@ -15,7 +15,7 @@ from llamaduo_gui.core.errors import BudgetReachedError, JobCancelledError, Llam
 from llamaduo_gui.core.events import Finished, Started
 from llamaduo_gui.core.job import JobContext
 from llamaduo_gui.core.types import ModelKind, RunStatus, Split, Stage
-from llamaduo_gui.pipeline.plan import Step
+from llamaduo_gui.pipeline.plan import Step, first_repeat
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.rows import RunRow
 from llamaduo_gui.training.options import TrainingOptions
@@ -181,16 +181,20 @@ class Executor:
                 service=service,
                 split=split,
                 config=self.config,
-                first_repeat=self.config.inference.samples if kind is ModelKind.CEILING else 0,
+                first_repeat=first_repeat(self.config, step),
                 kind=kind,
             )
-        from llamaduo_gui.pipeline.backends import describe_choice, find_gguf, make_backend
+        from llamaduo_gui.pipeline.backends import find_gguf, make_backend
 
         quant = self.config.export.quant if kind is ModelKind.GGUF else None
-        if quant is None and (reason := describe_choice(self.config.inference)):
-            self.context.log("infer", reason, run_id=run.id)
         backend = make_backend(
-            self.project, self.config, kind, step.round, quant, self.context.check_cancelled
+            self.project,
+            self.config,
+            kind,
+            step.round,
+            quant,
+            self.context.check_cancelled,
+            lambda text: self.context.log("infer", text, run_id=run.id),
         )
         try:
             summary = run_inference(

@@ -12,6 +12,7 @@ from llamaduo_gui.pipeline.forecast import Range
 _DASH = "\u2013"
 _OWNERS = {
     ModelKind.SERVICE.value: "the teacher",
+    ModelKind.CEILING.value: "the teacher again (noise ceiling)",
     ModelKind.BASE.value: "the untuned base",
     ModelKind.TUNED.value: "the student",
     ModelKind.GGUF.value: "the GGUF",

@@ -21,7 +21,7 @@ from llamaduo_gui.evaluation.stage import RETRIES
 from llamaduo_gui.inference.stage import service_request
 from llamaduo_gui.pipeline.estimate import make_forecast
 from llamaduo_gui.pipeline.feedback import seed_weights
-from llamaduo_gui.pipeline.plan import Step
+from llamaduo_gui.pipeline.plan import Step, first_repeat
 from llamaduo_gui.pipeline.spending import PAID_STAGES, put_budget_in_force
 from llamaduo_gui.pipeline.upcoming import open_steps
 from llamaduo_gui.providers.base import ChatRequest
@@ -283,8 +283,9 @@ def answer_requests(
         return []
     records = [row.record for row in project.records.by_split(step.split or Split.VALIDATION)]
     random.Random(derive_seed(config.seed, "pilot", step.key)).shuffle(records)
+    first = first_repeat(config, step)
     pairs = [
-        (service_request(teacher, record, sample, config), record)
+        (service_request(teacher, record, first + sample, config), record)
         for sample in range(config.inference.samples)
         for record in records
     ]
@@ -301,7 +302,7 @@ def known_answers(project: Project, config: PipelineConfig, judging: Step) -> li
     if candidates:
         records = {row_id: row.record for row_id, row in records_of_run(project, run.id).items()}
         return [(records[item.record_id], item.text) for item in candidates]
-    if judging.kind is not ModelKind.SERVICE:
+    if judging.kind not in (ModelKind.SERVICE, ModelKind.CEILING):
         return []
     answering = dataclasses.replace(judging, key=key, stage=Stage.INFER)
     rows = [

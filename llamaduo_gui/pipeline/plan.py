@@ -73,12 +73,21 @@ def answer_steps(
     ]
 
 
-def baseline_steps(split: Split) -> list[Step]:
-    """The service LLM and the untuned base, answering and judged."""
+def baseline_steps(split: Split, *, with_ceiling: bool = False) -> list[Step]:
+    """The service LLM (for the noise ceiling twice) and the untuned base, answering and judged."""
     return [
         *answer_steps(ModelKind.SERVICE, split, None),
+        *(answer_steps(ModelKind.CEILING, split, None) if with_ceiling else ()),
         *answer_steps(ModelKind.BASE, split, None),
     ]
+
+
+def first_repeat(config: PipelineConfig, step: Step) -> int:
+    """The number of the first request a service gets for a prompt in this step.
+
+    Requests of one number are asked once; for the noise ceiling the service answers anew.
+    """
+    return config.inference.samples if step.kind is ModelKind.CEILING else 0
 
 
 def round_steps(number: int, split: Split) -> list[Step]:
@@ -100,12 +109,12 @@ def certify_step(number: int, quant: str) -> Step:
     return Step(f"certify:{quant}:r{number}", Stage.CERTIFY, number, ModelKind.GGUF)
 
 
-def final_steps(number: int, quant: str) -> list[Step]:
+def final_steps(number: int, quant: str, *, with_ceiling: bool = False) -> list[Step]:
     """Export of the chosen round, its answers on the test split beside the baselines', verdict."""
     test = Split.TEST
     return [
         Step(f"export:{quant}:r{number}", Stage.EXPORT, number, ModelKind.GGUF),
-        *baseline_steps(test),
+        *baseline_steps(test, with_ceiling=with_ceiling),
         *answer_steps(ModelKind.TUNED, test, number),
         *answer_steps(ModelKind.GGUF, test, number, quant),
         certify_step(number, quant),
@@ -136,14 +145,16 @@ def plan(
 ) -> list[Step]:
     """All steps known so far, in order: up to the first undecided round, or to the end."""
     split = Split(config.decision.split)
-    steps = baseline_steps(split)
+    ceiling = config.decision.noise_ceiling
+    steps = baseline_steps(split, with_ceiling=ceiling)
     for number in range(last_round + 1):
         steps += round_steps(number, split)
         decision = decisions.get(number)
         if decision is None:
             return steps
         if should_stop(decision, number, last_round):
-            return steps + final_steps(decision.best_round, config.export.quant)
+            best, quant = decision.best_round, config.export.quant
+            return steps + final_steps(best, quant, with_ceiling=ceiling)
     return steps
 
 

@@ -20,7 +20,9 @@ def open_steps(project: Project, config: PipelineConfig) -> list[tuple[Step, boo
         split = Split(config.decision.split)
         for number in range(present + 1, last + 1):
             steps += [(step, False) for step in round_steps(number, split)]
-        steps += [(step, True) for step in final_steps(present, config.export.quant)]
+        ceiling = config.decision.noise_ceiling
+        final = final_steps(present, config.export.quant, with_ceiling=ceiling)
+        steps += [(step, True) for step in final]
     known: dict[str, tuple[Step, bool]] = {}
     for step, is_certain in steps:
         known.setdefault(step.key, (step, is_certain))

@@ -79,6 +79,7 @@ class ChatRequest:
         reply_schema: asks for JSON of this form where the API can enforce it.
         repeat: 0, 1, ... for the same question asked several times on purpose.
         attempt: 0, 1, ... for the same repeat asked again because the reply was unusable.
+        top_p, seed: of the sampling; None leaves them to the service.
     """
 
     provider: str
@@ -91,6 +92,8 @@ class ChatRequest:
     reply_schema: ReplySchema | None = None
     repeat: int = 0
     attempt: int = 0
+    top_p: float | None = None
+    seed: int | None = None
 
     @classmethod
     def for_service(
@@ -122,7 +125,7 @@ class ChatRequest:
 
     def content(self) -> dict[str, Any]:
         """Everything that can change the reply, as JSON values; stored with the reply."""
-        return {
+        found = {
             "messages": [message.to_dict() for message in self.messages],
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
@@ -130,6 +133,9 @@ class ChatRequest:
             "repeat": self.repeat,
             "attempt": self.attempt,
         }
+        # Only where they are set: stored replies of requests without them keep their keys.
+        sampling = {"top_p": self.top_p, "seed": self.seed}
+        return found | {name: value for name, value in sampling.items() if value is not None}
 
     def key(self) -> str:
         """Identity of the request: SHA-256 (hex) of its content and of where it goes."""

@@ -47,6 +47,10 @@ class Dialect:
         }
         if request.temperature is not None and self._takes_temperature:
             parameters["temperature"] = request.temperature
+        if request.top_p is not None:
+            parameters["top_p"] = request.top_p
+        if request.seed is not None:
+            parameters["seed"] = request.seed
         if request.reply_schema is not None and self._mode == "json_object":
             parameters["response_format"] = {"type": "json_object"}
         elif request.reply_schema is not None and self._mode == "json_schema":

@@ -17,6 +17,7 @@ from llamaduo_gui.core.config import (
 from llamaduo_gui.core.errors import FatalProviderError, JobCancelledError
 from llamaduo_gui.core.events import Changed, Event, Log, Progress
 from llamaduo_gui.core.job import JobContext
+from llamaduo_gui.core.seeds import derive_seed
 from llamaduo_gui.core.types import Message, ModelKind, Record, Split, Stage
 from llamaduo_gui.inference.stage import run_inference, run_service_inference
 from llamaduo_gui.inference.transformers_backend import TransformersBackend
@@ -245,6 +246,36 @@ def test_the_noise_ceiling_asks_the_service_anew(project: Project, server: FakeO
     ask(project, new_run(project, "infer:service:validation"), server)
     ask(project, new_run(project, "infer:again:validation"), server, first_repeat=SAMPLES)
     assert len(server.log) == 2 * PROMPTS * SAMPLES
+
+
+def test_an_endpoint_with_the_students_weights_gets_the_seeds_of_the_prompts_and_samples(
+    project: Project, server: FakeOpenAI
+) -> None:
+    def bodies(kind: ModelKind, key: str) -> list[tuple[object, object]]:
+        first = len(server.log)
+        summary = run_service_inference(
+            project,
+            new_run(project, key),
+            JobContext(lambda event: None),
+            service=service(server),
+            split=Split.VALIDATION,
+            config=project.config,
+            kind=kind,
+        )
+        assert summary["kind"] == kind.value
+        found = [(item.body.get("seed"), item.body.get("top_p")) for item in server.log[first:]]
+        return sorted(found, key=str)
+
+    seeds = bodies(ModelKind.TUNED, "infer:tuned:r0:validation")
+    assert len({seed for seed, _ in seeds}) == PROMPTS * SAMPLES
+    assert {top_p for _, top_p in seeds} == {1.0}
+    expected = {
+        derive_seed(5, "answer", f"p{number}", sample)
+        for number in range(16, 16 + PROMPTS)
+        for sample in range(SAMPLES)
+    }
+    assert {seed for seed, _ in seeds} == expected
+    assert set(bodies(ModelKind.SERVICE, "infer:service:validation")) == {(None, None)}
 
 
 def test_a_rejected_request_is_a_counted_error_and_the_others_go_on(

@@ -152,7 +152,7 @@ def row_of(round_number: int | None, split: Split | None, kind: str, stage: str)
     """The row of the timeline a run belongs to."""
     if stage in (Stage.EXPORT.value, Stage.CERTIFY.value) or split is Split.TEST:
         return FINAL_ROW
-    if kind in (ModelKind.SERVICE.value, ModelKind.BASE.value) or round_number is None:
+    if round_number is None or kind in (ModelKind.SERVICE, ModelKind.CEILING, ModelKind.BASE):
         return BASELINE_ROW
     return round_number
 

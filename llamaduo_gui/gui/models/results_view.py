@@ -109,8 +109,9 @@ def display_name(model: JudgedModel, models: Sequence[JudgedModel]) -> str:
     The role says more there than a service's own name.
     """
     same = [other for other in models if other.kind is model.kind]
-    if model.kind is ModelKind.SERVICE:
-        return "Service LLM" if model.is_llm else "Tutor (not an LLM)"
+    if model.kind in (ModelKind.SERVICE, ModelKind.CEILING):
+        name = "Service LLM" if model.is_llm else "Tutor (not an LLM)"
+        return name if model.kind is ModelKind.SERVICE else f"{name} again"
     if len({(other.round, other.quant) for other in same}) <= 1:
         return model.title.partition(",")[0]
     return model.title.replace("Tuned adapter", "Tuned")
@@ -118,7 +119,12 @@ def display_name(model: JudgedModel, models: Sequence[JudgedModel]) -> str:
 
 def short_name(model: JudgedModel) -> str:
     """A model in a word or two, where the table beside says the rest."""
-    words = {ModelKind.SERVICE: "Service", ModelKind.BASE: "Base", ModelKind.GGUF: "GGUF"}
+    words = {
+        ModelKind.SERVICE: "Service",
+        ModelKind.CEILING: "Ceiling",
+        ModelKind.BASE: "Base",
+        ModelKind.GGUF: "GGUF",
+    }
     return words.get(model.kind, f"Tuned, round {model.round}")
 
 
@@ -171,19 +177,26 @@ def _waiting(models: Sequence[JudgedModel], runs: Sequence[RunRow], split: Split
 
 
 def _headline(models: Sequence[JudgedModel], config: PipelineConfig, contaminated: int) -> Headline:
-    from llamaduo_gui.evaluation.results import describe_counts, final_model, final_verdict
+    from llamaduo_gui.evaluation.results import (
+        describe_ceiling,
+        describe_counts,
+        final_model,
+        final_verdict,
+    )
     from llamaduo_gui.evaluation.verdict import caveats
 
     verdict = final_verdict(models, config)
     chosen = final_model(models)
     counts = describe_counts(chosen) if chosen else ""
+    ceiling = describe_ceiling(models, config)
+    ground = verdict.ground if verdict.claim else ""
     is_matched = verdict.is_matched
     return Headline(
         kind="ok" if is_matched else "warn",
         word=verdict.word,
         icon="check" if is_matched else "minus",
         claim=verdict.claim or verdict.ground,
-        ground=f"{verdict.ground if verdict.claim else ''} {counts}".strip(),
+        ground=" ".join(part for part in (ground, ceiling, counts) if part),
         services=_services(config),
         caveats=tuple(caveats(config, contaminated)),
     )

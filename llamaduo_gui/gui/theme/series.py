@@ -12,7 +12,6 @@ from llamaduo_gui.core.types import ModelKind
 from llamaduo_gui.gui.theme.theme import color
 
 Marker = Literal["square", "triangle", "circle", "diamond", "none"]
-NOISE_CEILING = "ceiling"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,12 @@ _STYLES: dict[str, SeriesStyle] = {
     ModelKind.BASE: SeriesStyle("base", "triangle", (0, (1.0, 1.6))),
     ModelKind.TUNED: SeriesStyle("tuned", "circle", "solid"),
     ModelKind.GGUF: SeriesStyle("gguf", "diamond", (0, (4.5, 2.0))),
-    NOISE_CEILING: SeriesStyle("text", "none", (0, (6.0, 2.0, 1.0, 2.0)), 1.0),
+    ModelKind.CEILING: SeriesStyle("text", "none", (0, (6.0, 2.0, 1.0, 2.0)), 1.0),
 }
 
 
 def series_style(kind: str) -> SeriesStyle:
-    """Looks of a model kind or of the noise ceiling (`"ceiling"`); KeyError if unknown."""
+    """Looks of a model kind; KeyError if unknown."""
     return _STYLES[kind]
 
 

@@ -24,6 +24,7 @@ from llamaduo_gui.evaluation.results import (
     final_model,
     judged_models,
     result_table,
+    score_rows,
 )
 from llamaduo_gui.evaluation.score_table import stats_from_csv
 from llamaduo_gui.evaluation.stage_report import run_report
@@ -339,3 +340,32 @@ def test_what_the_window_imports_leads_to_no_provider() -> None:
 def test_sizes_are_readable() -> None:
     assert format_size(1_940_000_000).replace("\u00a0", " ") == "1.9 GB"
     assert format_size(12).replace("\u00a0", " ") == "12 bytes"
+
+
+def test_the_noise_ceiling_is_a_row_of_its_own_and_never_the_best(finished: Project) -> None:
+    tail = "ceiling:test"
+    add_judgements(finished, add_answers(finished, tail), lambda n, k: [(86, 99)])
+    report = build_report(finished)
+    rows = {row["key"]: row for row in report["splits"]["test"]["models"]}
+    assert list(rows)[:2] == ["service", "ceiling"]
+    assert rows["ceiling"]["title"].endswith(", asked again")
+    matched = rows["ceiling"]["scores"][JUDGE.name]["precision"]["p_match"]["mean"]["value"]
+    assert 80 < matched < 100
+    without = rows["tuned:r1"]["scores"][JUDGE.name]["precision"]["p_match"]["mean"]
+    best = report["splits"]["test"]["p_match"][JUDGE.name]["precision"]["mean"]
+    assert best["value"] == without["value"]
+    assert report["verdict"]["model"] == "gguf:Q8_0:r1"
+    text = report["verdict"]["ceiling"]
+    assert text.startswith("Noise ceiling: asked again, the service LLM itself reaches 9")
+    page = render_report(report)
+    assert "Noise ceiling: asked again" in page
+    assert '<svg class="mark ceiling"' in page
+    assert not any(
+        row.model.endswith("again") for row in score_rows(judged_models(finished, Split.TEST), "t")
+    )
+
+
+def test_without_a_noise_ceiling_nothing_is_said_of_it(finished: Project) -> None:
+    report = build_report(finished)
+    assert report["verdict"]["ceiling"] == ""
+    assert "asked again" not in render_report(report)

@@ -49,3 +49,13 @@ def test_samples_of_a_prompt_stay_together() -> None:
     groups = [group(number, 20, 4) for number in range(3)]
     batches = list(plan_batches(groups, token_budget=10_000, max_rows=8))
     assert [[len(part.jobs) for part in batch] for batch in batches] == [[4, 4], [4]]
+
+
+def test_prompts_of_very_different_lengths_are_not_padded_to_one_length() -> None:
+    groups = [group(number, length, 1) for number, length in enumerate([800] * 4 + [40] * 30)]
+    batches = list(plan_batches(groups, token_budget=100_000, max_rows=64))
+    assert [len(batch) for batch in batches] == [5, 29]
+    for batch in batches:
+        longest = max(len(part.input_ids) for part in batch)
+        padding = sum(longest - len(part.input_ids) for part in batch)
+        assert padding <= max(1024, longest * len(batch) // 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -151,28 +152,61 @@ def test_cancelling_stops_between_tokens(base: Path) -> None:
     assert calls == 5
 
 
-def test_a_batch_too_large_for_the_gpu_is_tried_again_in_halves(
-    base: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError, RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    ids=["gpu", "cpu"],
+)
+def test_after_a_batch_that_did_not_fit_the_token_budget_is_halved_and_said_so(
+    base: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     jobs = make_jobs(6, 2)
     expected = texts(answer(TransformersBackend.load(base), jobs, SAMPLED))
     backend = TransformersBackend.load(base, max_rows=8)
-    prefill = backend._prefill
-    sizes = []
+    advance = backend._advance
+    sizes: list[int] = []
 
-    def limited(groups: list[object]) -> object:
-        rows = sum(len(group.jobs) for group in groups)
-        sizes.append(rows)
-        if rows > 3:
-            raise torch.OutOfMemoryError
-        return prefill(groups)
+    def limited(state: Any, chosen: torch.Tensor) -> None:
+        sizes.append(len(state.rows))
+        if len(state.rows) > 3:
+            raise error
+        advance(state, chosen)
 
-    monkeypatch.setattr(backend, "_prefill", limited)
-    assert texts(answer(backend, jobs, SAMPLED)) == expected
+    monkeypatch.setattr(backend, "_advance", limited)
+    found: Found = {}
+    notes: list[str] = []
+    backend.generate(
+        jobs,
+        SAMPLED,
+        lambda job, got: found.__setitem__((job.record_id, job.sample), got),
+        lambda: None,
+        notes.append,
+    )
+    assert texts(found) == expected
     assert max(sizes) == 8
+    assert notes[0].startswith("A batch of 8 responses of ")
+    assert len(notes) == sum(size > 3 for size in sizes)
 
 
-def test_a_single_prompt_too_large_for_the_gpu_says_what_to_do(
+def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = TransformersBackend.load(base)
+
+    def fail(groups: object) -> object:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(backend, "_prefill", fail)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        answer(backend, make_jobs(1, 1), SAMPLED)
+
+
+def test_the_note_says_where_and_in_which_numbers_it_computes(base: Path) -> None:
+    assert TransformersBackend.load(base).note.endswith("in float32")
+    assert TransformersBackend.load(base, dtype="bfloat16").note.endswith("in bfloat16")
+
+
+def test_a_single_response_too_large_for_memory_says_what_to_do(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = TransformersBackend.load(base)

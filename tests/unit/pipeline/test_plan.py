@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from llamaduo_gui.core.config import PipelineConfig
+from llamaduo_gui.core.config import DecisionConfig, PipelineConfig
 from llamaduo_gui.core.types import Stage
-from llamaduo_gui.pipeline.plan import DecidedRound, next_step, plan
+from llamaduo_gui.pipeline.plan import DecidedRound, first_repeat, next_step, plan
 
 CONFIG = PipelineConfig()
 
@@ -62,3 +62,19 @@ def test_nothing_is_left_when_all_is_finished() -> None:
     decisions = {0: decided(matched=True, goes_on=False)}
     done = {step.key for step in plan(CONFIG, decisions, 5)}
     assert next_step(CONFIG, done, decisions, 5) is None
+
+
+def test_the_noise_ceiling_is_the_teacher_answering_once_more_on_both_splits() -> None:
+    config = PipelineConfig(decision=DecisionConfig(noise_ceiling=True))
+    plain = plan(PipelineConfig(), {0: DecidedRound(True, False, 0, 5)}, 5)
+    steps = plan(config, {0: DecidedRound(True, False, 0, 5)}, 5)
+    extra = [step for step in steps if step not in plain]
+    assert [step.key for step in extra] == [
+        "infer:ceiling:validation",
+        "judge:ceiling:validation",
+        "infer:ceiling:test",
+        "judge:ceiling:test",
+    ]
+    assert [step for step in steps if step not in extra] == plain
+    assert first_repeat(config, extra[0]) == config.inference.samples
+    assert first_repeat(config, plain[0]) == 0
