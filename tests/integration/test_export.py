@@ -177,6 +177,28 @@ def test_exporting_again_replaces_the_file_and_keeps_one_artifact(bench: Bench) 
     assert len(bench.project.artifacts.all("gguf")) == 1
 
 
+def test_the_same_student_in_another_project_differs_in_the_projects_name_only(
+    bench: Bench, base: Path, tmp_path: Path
+) -> None:
+    other = Bench(tmp_path / "other project", bench.config)
+    adapter = other.round_dir / "adapter"
+    shutil.copytree(bench.round_dir / "adapter", adapter)
+    for folder, seconds in ((adapter, 3), (bench.round_dir / "adapter", 4)):
+        note = {"method": "lora", "seconds": seconds, "folder": str(folder)}
+        (folder / "training.json").write_text(json.dumps(note), encoding="utf-8")
+    for found in (bench, other):
+        found.add_student(found.round_dir / "adapter")
+    files = [
+        check_gguf(found.project.folder / found.export("F16")["path"]) for found in (bench, other)
+    ]
+    one, two = (file.metadata for file in files)
+    assert {key for key in one if one[key] != two[key]} == {"llamaduo.project"}
+    assert one["llamaduo.student_sha256"] == two["llamaduo.student_sha256"]
+    first, second = (file.path.read_bytes()[file.tensors[0].offset :] for file in files)
+    assert first == second
+    other.project.close()
+
+
 def test_another_place_can_be_named(bench: Bench, tmp_path: Path) -> None:
     out = tmp_path / "elsewhere" / "my model.gguf"
     assert bench.export(out=out)["path"] == str(out)

@@ -17,14 +17,13 @@ from PySide6.QtWidgets import (
 from llamaduo_gui.core.config import PipelineConfig, validate_config
 from llamaduo_gui.core.errors import ConfigError
 from llamaduo_gui.core.paths import resource
+from llamaduo_gui.core.quants import load_quants
 from llamaduo_gui.core.secrets import SecretStore
 from llamaduo_gui.gui.dialogs.model_list import ModelListDialog
 from llamaduo_gui.gui.theme.tokens import SPACE
 from llamaduo_gui.gui.widgets.buttons import Button, check_box, combo_box, decimal_box, spin_box
 from llamaduo_gui.gui.widgets.labels import Label
 from llamaduo_gui.providers.registry import all_providers
-
-_QUANTS = ("Q4_K_M", "Q8_0", "F16", "BF16", "F32")
 
 
 class ServiceFields(QWidget):
@@ -138,7 +137,7 @@ class PipelineForm(QWidget):
         self._pairs = spin_box("New pairs a round", 1, 1_000_000, 2000)
         self._rounds = spin_box("Last round", 0, 100, 5)
         self._margin = decimal_box("Margin", 0.0, 50.0, 10.0, decimals=1, suffix=" %")
-        self._quant = combo_box([(name, name) for name in _QUANTS], "Quantisation")
+        self._quant = combo_box([(name, name) for name in load_quants()], "Quantisation")
         self._build()
         self._same.toggled.connect(self._update)
         for fields in (self._teacher, self._judge):
