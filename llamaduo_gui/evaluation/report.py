@@ -80,7 +80,7 @@ def build_report(project: Project) -> dict[str, Any]:
         },
         "votes": vote_summary(project.votes.all()),
         "rounds": _rounds(project),
-        "gguf": _gguf(exported, verdict, certificate),
+        "gguf": _gguf(project, exported, verdict, certificate),
         "certificate": certificate,
         "usage": usage_section(project, config),
         "versions": _versions(project),
@@ -202,11 +202,15 @@ def thin_out(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def _gguf(
-    row: ArtifactRow | None, verdict: Mapping[str, Any], certificate: Mapping[str, Any] | None
+    project: Project,
+    row: ArtifactRow | None,
+    verdict: Mapping[str, Any],
+    certificate: Mapping[str, Any] | None,
 ) -> dict[str, Any] | None:
     """The exported file; it is ready for use if it matches and is certified."""
     if row is None:
         return None
+    run = project.runs.by_key(f"export:{row.meta.get('quant')}:r{row.round}")
     is_certified = certificate is not None and certificate["is_certified"]
     return {
         "path": row.path,
@@ -215,6 +219,7 @@ def _gguf(
         "quant": row.meta.get("quant"),
         "size_bytes": row.size_bytes,
         "sha256": row.sha256,
+        "merge": dict(run.summary.get("merge", {})) if run else {},
         "is_certified": is_certified if certificate is not None else None,
         "is_ready": is_certified and bool(verdict["is_matched"]),
     }

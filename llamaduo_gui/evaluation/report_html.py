@@ -280,6 +280,10 @@ def _method(report: Report) -> str:
         gguf = report["gguf"]
         size = format_size(gguf["size_bytes"])
         facts.append(("GGUF", f"{gguf['file']}, {gguf['quant']}, {size}, SHA-256 {gguf['sha256']}"))
+        ready = "yes: matched and certified" if gguf["is_ready"] else "no"
+        facts.append(("Ready for use", ready))
+        if gguf["merge"].get("reason"):
+            facts.append(("Merged", gguf["merge"]["reason"]))
     facts += [
         ("Versions", ", ".join(f"{name} {text}" for name, text in report["versions"].items()))
     ]
