@@ -185,11 +185,23 @@ def _trained_opener(
 
         if folder is not None and not is_adapter:
             return TransformersChat(folder, None, name=folder.name, kind=kind)
-        base = resolve_base_model(student.base_model, student.revision)
+        base = _find_base(student.base_model, student.revision)
         return TransformersChat(base, folder, name=student.base_model, kind=kind)
 
     context.log("chat", f"Loading {student.base_model}" + (f" with {folder}" if folder else ""))
     return load
+
+
+def _find_base(reference: str, revision: str) -> Path:
+    try:
+        return resolve_base_model(reference, revision)
+    except UserError as error:
+        if "HF_HUB_OFFLINE" not in str(error):
+            raise
+        raise UserError(
+            f"The base model {reference} is not on this computer; fine-tuning downloads it, "
+            "trying it does not."
+        ) from error
 
 
 class _Inbox:

@@ -328,14 +328,16 @@ def test_the_settings_come_from_the_project_and_can_be_changed(
     page.prompt.change.click()
     (dialog,) = page.findChildren(ChatOptionsDialog)
     dialog.temperature.setValue(0.25)
+    dialog.top_p.setValue(0.9)
     dialog.max_tokens.setValue(64)
     dialog.fresh_seed.setChecked(True)
     dialog.system.setPlainText(" Be brief. ")
     assert not dialog.seed.isEnabled()
     dialog.apply_button.click()
-    assert page._options == ChatOptions("Be brief.", 0.25, 64, None)
+    assert page._options == ChatOptions("Be brief.", 0.25, 64, None, 0.9)
     assert page.prompt.settings.text() == (
-        "Temperature 0.25 · up to 64 tokens · a new seed each time · with a system prompt"
+        "Temperature 0.25 · top-p 0.9 · up to 64 tokens · a new seed each time · "
+        "with a system prompt"
     )
     page.refresh()
     qtbot.waitUntil(lambda: not page.background.is_busy)

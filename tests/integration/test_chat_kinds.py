@@ -154,6 +154,17 @@ def test_base_and_tuned_are_different_weights_and_the_gguf_is_the_tuned_one(
     assert texts["tuned"] == texts["gguf"]
 
 
+def test_a_base_model_from_the_hub_is_not_downloaded_for_a_try(
+    start: Callable[..., Pane], tmp_path: Path
+) -> None:
+    config = PipelineConfig(student=StudentConfig(base_model="someone/no-such-model"))
+    with Project.create(tmp_path / "hub", config) as project:
+        pane = start("base", project.folder)
+    result = pane.handle.wait(WAIT_S)
+    assert result.is_user_error
+    assert result.error.startswith("The base model someone/no-such-model is not on this computer")
+
+
 def test_an_adapter_that_changes_nothing_is_told(start: Callable[..., Pane], folder: Path) -> None:
     from safetensors.numpy import load_file, save_file
 

@@ -340,6 +340,25 @@ def test_each_failure_of_the_service_is_caught_and_it_comes_back(
             assert len(service.log) == asked
 
 
+def test_a_service_that_breaks_off_in_mid_answer_is_told_as_an_error(
+    tmp_path: Path, tiny: Path, service: FakeOpenAI
+) -> None:
+    import openai
+
+    service.settings.script = ["truncated"]
+    project = make_project(tmp_path / "p", tiny, service.url)
+    variables = {"OPENAI_COMPATIBLE_API_KEY": SERVICE_KEY}
+    with serving(project, "--plan", "service_first", **variables) as served:
+        with served.client() as client, pytest.raises(openai.APIError) as caught:
+            list(
+                client.chat.completions.create(
+                    model="any", messages=[{"role": "user", "content": PROMPT}], stream=True
+                )
+            )
+        assert "fake-model" in str(caught.value)
+        assert served.process.poll() is None
+
+
 def test_what_the_service_refuses_stays_refused(
     tmp_path: Path, tiny: Path, service: FakeOpenAI
 ) -> None:
