@@ -164,9 +164,10 @@ def _counts(model: Mapping[str, Any], judge: str, cell: Mapping[str, Any]) -> st
     reports = [item for item in model["judges"] if judge in (POOLED, item["judge"])]
     lost = sum(item["unscored"] for item in reports)
     total = sum(item["judgements"] for item in reports)
+    by = f"; {escape(model['answered_by'])}" if model["answered_by"] else ""
     return (
         f'<span class="reason">{cell["n_responses"]:,} responses; unscored: '
-        f"{cell['n_unscored']:,}, and {lost:,} of {total:,} judgements</span>"
+        f"{cell['n_unscored']:,}, and {lost:,} of {total:,} judgements{by}</span>"
     )
 
 

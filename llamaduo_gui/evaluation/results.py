@@ -40,6 +40,7 @@ class JudgedModel:
         name: short name for files ("tuned r1", "gguf Q4_K_M r1"; the service LLM by its own).
         title: the name in tables and charts ("Tuned adapter, round 1").
         is_llm: False for the offline tutor.
+        answered_by: what computed the answers, in words; empty for services.
     """
 
     key: str
@@ -52,6 +53,7 @@ class JudgedModel:
     candidate_run_id: int
     is_llm: bool
     scores: RunScores
+    answered_by: str = ""
 
     @property
     def side(self) -> Literal["service", "ceiling", "local"]:
@@ -110,6 +112,7 @@ def result_table(
                 "round": model.round,
                 "quant": model.quant or None,
                 "is_llm": model.is_llm,
+                "answered_by": model.answered_by,
                 "n_answers": len(model.scores.responses),
                 "judges": [_judge_row(report) for report in model.scores.reports],
                 "scores": scores,
@@ -275,6 +278,7 @@ def _model(project: Project, run: RunRow, split: Split, scores: RunScores) -> Ju
         candidate_run_id=run.id,
         is_llm=is_llm,
         scores=scores,
+        answered_by=str(run.summary.get("backend_note", "")),
     )
 
 

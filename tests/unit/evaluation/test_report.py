@@ -365,6 +365,17 @@ def test_the_noise_ceiling_is_a_row_of_its_own_and_never_the_best(finished: Proj
     )
 
 
+def test_the_report_says_what_computed_the_answers(finished: Project) -> None:
+    run = finished.runs.by_key("infer:tuned:r1:test")
+    assert run is not None
+    note = "llama.cpp on the CPU, F16, 8 side by side, from a temporary GGUF"
+    finished.runs.finish(run.id, RunStatus.SUCCEEDED, summary={"backend_note": note})
+    report = build_report(finished)
+    rows = {row["key"]: row["answered_by"] for row in report["splits"]["test"]["models"]}
+    assert (rows["tuned:r1"], rows["base"]) == (note, "")
+    assert f"judgements; {note}</span>" in render_report(report)
+
+
 def test_without_a_noise_ceiling_nothing_is_said_of_it(finished: Project) -> None:
     report = build_report(finished)
     assert report["verdict"]["ceiling"] == ""
