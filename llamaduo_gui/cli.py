@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from llamaduo_gui import __version__, console, console_data, console_serve
+from llamaduo_gui import __version__, console, console_data, console_models, console_serve
 from llamaduo_gui.core.config import QuantName
 from llamaduo_gui.core.errors import LlamaDuoError, UserError
 from llamaduo_gui.core.secrets import ENVIRONMENT_VARIABLES, SecretStore
@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stage_commands(commands, shared)
     _add_result_commands(commands, shared)
     console_data.add_data_commands(commands, shared)
+    console_models.add_model_commands(commands, shared)
     console_serve.add_serve_command(commands)
     return parser
 

@@ -155,10 +155,10 @@ def estimate(folder: Path, *, is_pilot: bool, has_further_rounds: bool, as_json:
 
 def _estimate_local(project: Project) -> tuple[dict[str, Any] | None, list[str]]:
     """Memory and time of the work on this machine, or None and why it cannot be told."""
-    from llamaduo_gui.pipeline.local_estimate import estimate_local, present_round, sentences
+    from llamaduo_gui.pipeline.local_estimate import estimate_local, round_to_train, sentences
 
     try:
-        found = estimate_local(project, project.config, round_number=present_round(project))
+        found = estimate_local(project, project.config, round_number=round_to_train(project))
     except UserError as error:
         return None, [str(error)]
     return found.to_dict(), sentences(found)

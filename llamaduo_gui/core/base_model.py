@@ -12,9 +12,9 @@ from llamaduo_gui.core.paths import resources_dir
 BUILTIN_PREFIX = "builtin:"
 
 # Weights in safetensors only: other formats are pickles, which run code when they are read.
-_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 # Sub-folders hold other formats (original/, onnx/), consolidated files the same weights again.
-_HUB_LEFT_OUT = ("*/*", "consolidated*")
+HUB_LEFT_OUT = ("*/*", "consolidated*")
 
 
 def resolve_base_model(reference: str, revision: str = "main") -> Path:
@@ -107,8 +107,8 @@ def _download(reference: str, revision: str) -> Path:
         found = snapshot_download(
             reference,
             revision=revision,
-            allow_patterns=list(_HUB_FILES),
-            ignore_patterns=list(_HUB_LEFT_OUT),
+            allow_patterns=list(HUB_FILES),
+            ignore_patterns=list(HUB_LEFT_OUT),
         )
     except GatedRepoError as error:
         raise UserError(

@@ -166,14 +166,19 @@ def estimate_local(
     return estimate_for(folder, student.base_model, recipe, work, found)
 
 
-def present_round(project: Project) -> int:
-    """The round whose student is to be trained next, or was trained last if all are decided."""
-    done = {
+def round_to_train(project: Project) -> int:
+    """The next round that has data but no student yet; the last trained one otherwise."""
+    trained = [
         run.round
-        for run in project.runs.all(Stage.DECIDE)
+        for run in project.runs.all(Stage.FINETUNE)
         if run.status is RunStatus.SUCCEEDED and run.round is not None
-    }
-    return max(done) + 1 if done else 0
+    ]
+    following = max(trained, default=-1) + 1
+    synthesized = project.runs.by_key(f"synthesize:r{following}")
+    has_data = following == 0 or (
+        synthesized is not None and synthesized.status is RunStatus.SUCCEEDED
+    )
+    return following if has_data else max(trained)
 
 
 def estimate_for(
@@ -293,11 +298,12 @@ def sentences(found: LocalEstimate) -> list[str]:
             "base model."
         )
     if machine.device == "cpu":
-        result.append(_advice(found))
+        result.append(advice(found))
     return result
 
 
-def _advice(found: LocalEstimate) -> str:
+def advice(found: LocalEstimate) -> str:
+    """What is realistic without a GPU, with numbers from the time estimate."""
     start = f"There is no NVIDIA GPU here, so the {found.machine.cores} processor cores train: "
     per_day = found.parameters * _TOO_LONG_S / max(1.0, found.training.seconds.expected)
     largest = _count(per_day)

@@ -16,6 +16,7 @@ from llamaduo_gui.pipeline.certify import find_student
 from llamaduo_gui.pipeline.certify_single import certify
 from llamaduo_gui.pipeline.execute import Executor, export_copy
 from llamaduo_gui.pipeline.feedback import read_decisions
+from llamaduo_gui.pipeline.local_estimate import round_to_train
 from llamaduo_gui.pipeline.loop import write_report
 from llamaduo_gui.pipeline.plan import Step, answer_steps, next_synthesis_round
 from llamaduo_gui.pipeline.spending import put_budget_in_force
@@ -71,7 +72,7 @@ def _steps(project: Project, config: PipelineConfig, stage: Stage) -> list[Step]
         number = next_synthesis_round(trained)
         return [Step(f"synthesize:r{number}", stage, number)]
     if stage is Stage.FINETUNE:
-        return [_finetune_step(project, trained)]
+        return [_finetune_step(project)]
     if not trained:
         raise UserError("There is no trained student yet; run `finetune` first.")
     answer, judge = answer_steps(ModelKind.TUNED, Split(config.decision.split), max(trained))
@@ -84,14 +85,8 @@ def _steps(project: Project, config: PipelineConfig, stage: Stage) -> list[Step]
     raise UserError(f"The stage {stage.value} cannot be run alone.")
 
 
-def _finetune_step(project: Project, trained: list[int]) -> Step:
-    """The next round that has data but no student yet; the last one again otherwise."""
-    following = max(trained, default=-1) + 1
-    synthesized = project.runs.by_key(f"synthesize:r{following}")
-    has_data = following == 0 or (
-        synthesized is not None and synthesized.status is RunStatus.SUCCEEDED
-    )
-    number = following if has_data else max(trained)
+def _finetune_step(project: Project) -> Step:
+    number = round_to_train(project)
     return Step(f"finetune:r{number}", Stage.FINETUNE, number)
 
 

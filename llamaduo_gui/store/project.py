@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import Engine, select
 from sqlalchemy.dialects.sqlite import insert
 
-from llamaduo_gui.core.config import PipelineConfig, dump_config, load_config
-from llamaduo_gui.core.config_edit import with_budget
+from llamaduo_gui.core.config import PipelineConfig, StudentConfig, dump_config, load_config
+from llamaduo_gui.core.config_edit import with_budget, with_student
 from llamaduo_gui.core.errors import UserError
 from llamaduo_gui.core.paths import ProjectPaths
 from llamaduo_gui.store.batches import BatchQueries
@@ -120,8 +121,19 @@ class Project:
         Raises:
             ConfigError: the file is not valid.
         """
+        self._edit_config(lambda text: with_budget(text, usd))
+
+    def set_student(self, student: StudentConfig) -> None:
+        """Write base model, recipe and overrides into `pipeline.yaml`, as `set_budget` does.
+
+        Raises:
+            ConfigError: the file is not valid.
+        """
+        self._edit_config(lambda text: with_student(text, student))
+
+    def _edit_config(self, edit: Callable[[str], str]) -> None:
         path = self.paths.config
-        text = with_budget(path.read_text(encoding="utf-8-sig"), usd)
+        text = edit(path.read_text(encoding="utf-8-sig"))
         temporary = path.with_suffix(".yaml.new")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)

@@ -203,6 +203,12 @@ def _check(spec: JobSpec, context: JobContext, _: CommandReader) -> dict[str, An
     return run_check(spec, context)
 
 
+def _download(spec: JobSpec, context: JobContext, _: CommandReader) -> dict[str, Any]:
+    from llamaduo_gui.worker.model_jobs import run_download
+
+    return run_download(spec, context)
+
+
 def _data(name: str) -> Callable[[JobSpec, JobContext, CommandReader], Mapping[str, Any]]:
     """A job of `worker.data_jobs`, imported when it is run."""
 
@@ -224,6 +230,7 @@ JOBS: dict[str, Callable[[JobSpec, JobContext, CommandReader], Mapping[str, Any]
     "create": _data("run_create"),
     "export_data": _data("run_export_data"),
     "check": _check,
+    "download": _download,
 }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llamaduo_gui.core.config import parse_config
-from llamaduo_gui.core.config_edit import with_budget
+from llamaduo_gui.core.config import StudentConfig, parse_config
+from llamaduo_gui.core.config_edit import with_budget, with_student
 from llamaduo_gui.core.errors import ConfigError
 
 TEXTS = {
@@ -38,3 +38,39 @@ def test_comments_and_order_stay() -> None:
 def test_a_file_that_is_not_valid_is_not_touched() -> None:
     with pytest.raises(ConfigError):
         with_budget("taks: a\n", 5)
+
+
+STUDENTS = {
+    "block": "# top\nstudent:\n  # which\n  base_model: builtin:tiny  # small\n"
+    "  overrides:\n    epochs: 2  # few\n# after\nsplits: {seed: 3}\n",
+    "flow": "student: {recipe: lora, overrides: {r: 4}}  # mine\nsplits: {seed: 3}\n",
+    "absent": "# top\ntask: a\n",
+    "empty": "student: {}\n",
+}
+
+
+@pytest.mark.parametrize("text", STUDENTS.values(), ids=STUDENTS)
+def test_the_student_is_set_and_the_other_settings_stay(text: str) -> None:
+    wanted = StudentConfig(
+        base_model="a/b", revision="abc", recipe="quick", overrides={"r": 8, "learning_rate": 2e-4}
+    )
+
+    after = parse_config(with_student(text, wanted))
+
+    assert after.student == wanted
+    assert after.model_dump(exclude={"student"}) == parse_config(text).model_dump(
+        exclude={"student"}
+    )
+
+
+def test_comments_around_the_student_stay() -> None:
+    student = parse_config(STUDENTS["block"]).student
+
+    edited = with_student(STUDENTS["block"], student.model_copy(update={"overrides": {"r": 8}}))
+
+    for comment in ("# top", "# which", "# small", "# after"):
+        assert comment in edited
+    assert "base_model: builtin:tiny  # small" in edited
+    assert (
+        with_student(STUDENTS["flow"], parse_config(STUDENTS["flow"]).student) == (STUDENTS["flow"])
+    )
