@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,10 @@ def test_a_blind_vote_hides_names_and_numbers_until_it_is_cast_and_is_kept(
         sides = {side.kind: side for side in (vote.left, vote.right)}
         assert sides[ModelKind.GGUF].sha256 == gguf_sha
         assert sides[ModelKind.SERVICE].answer in (ANSWER, f"You said: {vote.prompt}")
+    page._set_options(replace(SHORT, temperature=1.0))
+    page.pair.first.again.click()
+    wait_until_done(page, qtbot)
+    assert not page.pair.bar.is_open, "an answer written again is no new vote"
     (pair,) = vote_summary(votes)
     assert pair["n"] == 6
 

@@ -235,6 +235,7 @@ class TryPage(WorkspacePage):
             self.background.run(
                 "vote", lambda: keep_vote(project, vote), self.pair.show_tally, self._show_error
             )
+        self._focus_prompt()
 
     def _find_secrets(self, provider: str) -> dict[str, str]:
         return self.workspace.secrets.collect([provider])
@@ -316,7 +317,8 @@ class TryPage(WorkspacePage):
     # Asking
 
     def _ask_example(self, example: Example) -> None:
-        if self.pair.is_blind and not self.pair.is_ready:
+        if self.pair.is_side and not self.pair.is_ready:
+            self.prompt.field.setPlainText(example.prompt)
             return
         if example.system and not self._options.system:
             self._set_options(replace(self._options, system=example.system))

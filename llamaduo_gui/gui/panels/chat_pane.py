@@ -121,6 +121,7 @@ class ChatPane(QFrame):
     def regenerate(self, options: ChatOptions) -> None:
         """Write the last answer again in its place."""
         if self.model.can_regenerate:
+            self._held = None
             self.chat.remove_last()
             self._bubble = self.chat.start_answer(self._name())
             self.model.regenerate(options)

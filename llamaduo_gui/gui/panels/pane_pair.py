@@ -49,6 +49,7 @@ class PanePair(QWidget):
         self.votes = 0
         self._targets: list[ChatTarget] = []
         self._question = ("", "")
+        self._is_pending = False
         self._order = [self.first, self.second]
         self._row = QHBoxLayout()
         self._row.setSpacing(SPACE.m)
@@ -104,6 +105,7 @@ class PanePair(QWidget):
         if is_blind == self.is_blind:
             return
         self.is_blind = is_blind
+        self._is_pending = False
         for pane in (self.first, self.second):
             pane.set_alias("")
             pane.new_chat()
@@ -140,6 +142,7 @@ class PanePair(QWidget):
         """Forget both conversations."""
         for pane in self.panes:
             pane.new_chat()
+        self._is_pending = False
         if self.is_blind:
             self._show_aliases()
             self.bar.set_open(False, _BEGIN)
@@ -169,6 +172,7 @@ class PanePair(QWidget):
     def _begin_blind(self, text: str, options: ChatOptions) -> None:
         """Empty both panes and draw the sides for this prompt."""
         self._question = (options.system, text)
+        self._is_pending = True
         for pane in self._order:
             pane.new_chat()
         order = [self.first, self.second]
@@ -181,16 +185,15 @@ class PanePair(QWidget):
 
     def _settle(self) -> None:
         """One of two is done: when both are, show the answers and ask for the vote."""
-        if not self.is_blind or self.is_writing or self.bar.is_open:
+        if not self._is_pending or self.is_writing:
             return
         answers = [pane.held_answer for pane in self.panes]
-        if all(answer is None for answer in answers):
-            return
+        self._is_pending = False
         for pane in self.panes:
             pane.show_held()
         if any(answer is None for answer in answers):
             self._reveal()
-            self.bar.set_open(False, "No vote: one of the two did not answer.")
+            self.bar.set_open(False, "No vote: not both of them answered.")
             return
         self.bar.set_open(True, _OPEN)
         self.changed.emit()
