@@ -48,17 +48,11 @@ def prepare_ml_libraries() -> None:
 def visible_gpus() -> list[str]:
     """NVIDIA GPUs that a training with several processes may use, as CUDA_VISIBLE_DEVICES has them.
 
-    All of the machine's where the user chose none; that needs the package nvidia-ml-py.
+    All of the machine's where the user chose none.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None and _CHOSEN_HERE not in os.environ:
         return [item for item in (part.strip() for part in chosen.split(",")) if item]
-    try:
-        import pynvml
-    except ImportError:
-        return []
-    try:
-        pynvml.nvmlInit()
-        return [str(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
+    from llamaduo_gui.core.machine import read_gpus
+
+    return [str(gpu.index) for gpu in read_gpus()]

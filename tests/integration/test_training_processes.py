@@ -149,3 +149,16 @@ def test_every_gpu_the_user_made_visible_is_used(monkeypatch: pytest.MonkeyPatch
     assert (launch.processes, launch.gpus) == (2, ("2", "3"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     assert plan_launch("") is None
+
+
+def test_all_gpus_are_used_where_the_user_chose_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llamaduo_gui.core import machine
+    from llamaduo_gui.training.distributed import plan_launch
+
+    gpus = [machine.Gpu(index, "GPU", "570", 2**34, 2**33, None) for index in range(3)]
+    monkeypatch.setattr(machine, "read_gpus", lambda: gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("LLAMADUO_CHOSE_GPU", "1")
+    launch = plan_launch("")
+    assert launch is not None
+    assert launch.gpus == ("0", "1", "2")

@@ -40,7 +40,11 @@ PYTHON_FILES = sorted(
     for path in (REPOSITORY / folder).rglob("*.py")
 )
 # An import name that belongs to several distributions, and the one that is meant.
-AMBIGUOUS_IMPORTS = {"google": "google-genai", "PySide6": "PySide6-Essentials"}
+AMBIGUOUS_IMPORTS = {
+    "google": "google-genai",
+    "PySide6": "PySide6-Essentials",
+    "pynvml": "nvidia-ml-py",
+}
 
 
 def modules_loaded_by(modules: list[str]) -> set[str]:
