@@ -403,8 +403,9 @@ def _add_adapter(model: Any, adapter: Path) -> Any:
 def _choose_dtype(device: str, wanted: str) -> torch.dtype:
     """The number format: 16 bits on a GPU, 32 on the CPU unless another is asked for.
 
-    On the CPU bfloat16 can be faster, but rounds so coarsely that an answer depends on the batch
-    it is in, and a resumed run would not repeat what an uninterrupted one says.
+    On the CPU bfloat16 is faster, but rounds so coarsely that a near-tie can fall the other way
+    (1 of 80 sampled answers of the built-in model changed), in another batch too: it is for users
+    to choose, and llama.cpp in F16 is faster still.
     """
     if wanted != "auto":
         chosen: torch.dtype = getattr(torch, wanted)
