@@ -159,7 +159,9 @@ def keep_vote(project: Project, vote: CastVote) -> str:
     if rate is None:
         return f"{text}."
     low, high = 100 * rate["low"], 100 * rate["high"]
-    return f"{text}; wins {100 * rate['value']:.0f} % ({low:.0f}–{high:.0f})."
+    return (
+        f"{text}; {pair['first']['name']} wins {100 * rate['value']:.0f} % ({low:.0f}–{high:.0f})."
+    )
 
 
 def opened_file(path: Path) -> ChatTarget:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from llamaduo_gui.core.config import PipelineConfig
+from llamaduo_gui.evaluation.report import build_report
+from llamaduo_gui.evaluation.report_html import render_report
 from llamaduo_gui.evaluation.votes import vote_summary, votes_section, wilson
 from llamaduo_gui.store.project import Project
 from llamaduo_gui.store.votes import Choice, VoteSide
@@ -63,6 +65,9 @@ def test_the_report_shows_the_votes_and_escapes_names(tmp_path: Path) -> None:
     with Project.create(tmp_path / "p", PipelineConfig()) as project:
         vote(project, GGUF, SERVICE, "same")
         html = votes_section(vote_summary(project.votes.all()))
+        report = build_report(project)
+    assert html in render_report(report)
+    assert report["votes"][0]["same"] == 1
     assert "GGUF demo Q8_0 (aaaaaaaa)" in html
     assert "openai:&lt;gpt&gt;" in html
     assert votes_section([]) == ""
