@@ -69,6 +69,7 @@ class TrainView:
         round: that the button trains; `train` is how many coverage records there are.
         config: None where `pipeline.yaml` is not valid; `problem` says why.
         status, error, offer: how the last training ended, and overrides that would fit.
+        must_restart: its checkpoints are of other settings.
         rounds: a line on each finished round.
     """
 
@@ -81,6 +82,7 @@ class TrainView:
     status: RunStatus | None = None
     error: str = ""
     offer: Mapping[str, Any] = field(default_factory=dict)
+    must_restart: bool = False
     curves: Curves = Curves()
     rounds: tuple[str, ...] = ()
 
@@ -108,6 +110,7 @@ def read_train(project: Project) -> TrainView:
         status=last.status if last else None,
         error=last.error if last else "",
         offer=failure.get("overrides", {}) if failure.get("kind") == "out_of_memory" else {},
+        must_restart=failure.get("kind") == "plan_changed",
         curves=read_curves(project, last),
         rounds=tuple(describe_round(run) for run in runs if run.status is RunStatus.SUCCEEDED),
     )

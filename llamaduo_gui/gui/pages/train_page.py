@@ -247,6 +247,7 @@ class TrainPage(WorkspacePage):
             self.banner.show_message("warn", view.problem, closable=False)
         elif view.status is RunStatus.FAILED and view.error and not self._has_edits:
             action = "Use settings that fit" if view.offer else ""
+            action = "Start again" if view.must_restart else action
             self.banner.show_message("bad", view.error, action=action)
 
     def _show_error(self, text: str) -> None:
@@ -297,6 +298,7 @@ class TrainPage(WorkspacePage):
 
     def _note_finished(self, result: JobResult) -> None:
         if result.status in ("failed", "interrupted") and result.error:
+            self._has_edits = False
             self.banner.show_message("bad", result.error)
         self._note_stale()
 
@@ -308,6 +310,10 @@ class TrainPage(WorkspacePage):
 
     def _take_offer(self) -> None:
         view = self._view
+        if view.must_restart and self.session is not None:
+            self.banner.clear()
+            options = {"stage": Stage.FINETUNE.value, "restart": True}
+            self.session.start_job("stage", options)
         if view.config is None or not view.offer:
             return
         self.form.set_student(
