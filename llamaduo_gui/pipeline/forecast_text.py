@@ -18,8 +18,7 @@ _OWNERS = {
     ModelKind.GGUF.value: "the GGUF",
 }
 LOCAL_NOTE = (
-    "Fine-tuning, the student's own answers and the export run on this computer and cost nothing; "
-    "their time is not forecast."
+    "Fine-tuning, the student's own answers and the export run on this computer and cost nothing."
 )
 
 
