@@ -207,6 +207,7 @@ class MainWindow(QMainWindow):
             self._job_bar.set_spend(found[1], found[2])
 
         self.workspace.background.run("summary", read, show, self._show_failure)
+        self.workspace.background.run("gpu", _describe_gpus, self._job_bar.set_gpu)
 
     def _show_status(self) -> None:
         session = self.workspace.session
@@ -251,6 +252,18 @@ class MainWindow(QMainWindow):
         session.job_finished.connect(lambda _: QTimer.singleShot(0, self.close))
         session.cancel_job()
         self._show_status()
+
+
+def _describe_gpus() -> str:
+    """Memory taken of each GPU, by whatever program; empty without one."""
+    # Imported here: it would slow the window's start down.
+    from llamaduo_gui.core.machine import read_gpus
+    from llamaduo_gui.gui.widgets.wording import format_size
+
+    return ", ".join(
+        f"GPU {gpu.index}: {format_size(gpu.used_bytes)} of {format_size(gpu.total_bytes)}"
+        for gpu in read_gpus()
+    )
 
 
 def _nav(info: PageInfo) -> NavItem:

@@ -34,8 +34,8 @@ class StepForecast:
     Attributes:
         key, stage, round, label, split: as of its run.
         is_certain: False for what happens only if a round does not match.
-        parts: the services it asks; empty for work on this computer, whose time and memory are
-            not forecast yet.
+        parts: the services it asks; empty for work on this computer, whose time and memory
+            `local_estimate` forecasts.
     """
 
     key: str

@@ -53,6 +53,8 @@ _FOUR_BIT_SLOWER = 1.35
 _GENERATION_SHARE = 0.15
 _SEQUENCES = 8
 _TOO_LONG_S = 24 * 3600.0
+# Of the memory; the rest is for activations and the system.
+_WEIGHTS_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +308,8 @@ def advice(found: LocalEstimate) -> str:
     """What is realistic without a GPU, with numbers from the time estimate."""
     start = f"There is no NVIDIA GPU here, so the {found.machine.cores} processor cores train: "
     per_day = found.parameters * _TOO_LONG_S / max(1.0, found.training.seconds.expected)
-    largest = _count(per_day)
+    each = found.training.memory.weights / found.parameters
+    largest = _count(min(per_day, _WEIGHTS_SHARE * found.machine.ram_total / each))
     if found.training.seconds.expected <= _TOO_LONG_S:
         return (
             f"{start}realistic for this model; with these records a day would suffice for about "

@@ -293,7 +293,7 @@ class TrainPage(WorkspacePage):
             return
         self.chart.set_total_steps(progress.total)
         done = f"step {progress.done:,} of {progress.total:,}"
-        left = format_eta(progress.eta_s) if progress.eta_s else NO_VALUE
+        left = format_eta(progress.eta_s).removesuffix(" left") if progress.eta_s else NO_VALUE
         self.tiles["eta"].set_value(left, note=done)
 
     def _note_finished(self, result: JobResult) -> None:
