@@ -12,7 +12,6 @@ from llamaduo_gui.core.types import ModelKind, Split
 from llamaduo_gui.gui.chat_model import ChatOptions
 from llamaduo_gui.gui.models.text_lines import one_line, shared_beginning
 from llamaduo_gui.gui.widgets.wording import format_size
-from llamaduo_gui.providers.registry import service_label
 from llamaduo_gui.worker.protocol import JobSpec
 
 if TYPE_CHECKING:
@@ -230,6 +229,9 @@ def _others(project: Project, config: PipelineConfig) -> tuple[ChatTarget, ...]:
     )
     teacher = config.teacher
     if teacher is not None:
+        # Imported here: the settings' library would slow the window's start down.
+        from llamaduo_gui.providers.registry import service_label
+
         label = service_label(teacher.name)
         target = ChatTarget(
             Path(teacher.name),
