@@ -15,9 +15,7 @@ _FOUR_NORMS = frozenset({"gemma2", "gemma3", "gemma3_text"})
 _HEAD_NORMS = frozenset({"qwen3", "gemma3", "gemma3_text"})
 _QKV_BIASES = frozenset({"qwen2"})
 _FUSED = frozenset({"phi3"})
-_EXACT = (
-    frozenset({"llama", "mistral", "gemma", "qwen2", "qwen3", "phi3", "smollm3"}) | _FOUR_NORMS
-)
+_EXACT = frozenset({"llama", "mistral", "gemma", "qwen2", "qwen3", "phi3", "smollm3"}) | _FOUR_NORMS
 
 
 @dataclass(frozen=True, slots=True)
