@@ -41,6 +41,11 @@ hypothesis.settings.register_profile("llamaduo", deadline=None)
 hypothesis.settings.load_profile("llamaduo")
 
 
+def is_extended() -> bool:
+    """Whether tests that take minutes are wanted."""
+    return os.environ.get("LLAMADUO_EXTENDED") == "1"
+
+
 def _has_nvidia_gpu() -> bool:
     """Whether `nvidia-smi -L` lists a card."""
     executable = shutil.which("nvidia-smi")
@@ -60,6 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, the marked tests that this machine cannot run."""
     conditions: dict[str, tuple[Callable[[], bool], str]] = {
         "gpu": (_has_nvidia_gpu, "no NVIDIA GPU"),
+        "extended": (is_extended, "set LLAMADUO_EXTENDED=1 to run it"),
         "shared_data": (lambda: _shared_data_dir() is not None, "no shared data folder"),
     }
     for marker, (is_met, reason) in conditions.items():

@@ -39,6 +39,8 @@ QUESTIONS = (
     "Which queue does this ticket belong to?",
     " Two blanks  and\na line.",
 )
+# One of each kind of tokeniser and tensor layout; the others take another minute.
+ALWAYS = ("llama3.2-1b", "mistral-v0.3", "gemma2-2b", "smollm3-3b", "phi3-mini-128k")
 # Contexts are rounded up to 256 tokens, the length that the Phi families here were "trained" for.
 CONTEXT = 256
 
@@ -92,7 +94,11 @@ class Student:
         ]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+def _always_or_extended(name: str) -> Any:
+    return pytest.param(name, marks=() if name in ALWAYS else pytest.mark.extended)
+
+
+@pytest.fixture(scope="module", params=map(_always_or_extended, FAMILIES))
 def student(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Student]:

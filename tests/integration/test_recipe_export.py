@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "p"
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_trl_trains_from_what_the_command_wrote(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,7 +64,7 @@ def two_processes(tmp_path: Path) -> TrainingOptions:
     return TrainingOptions(accelerate_config=str(path))
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_two_processes_learn_the_same_steps_report_and_leave_one_adapter(
     tmp_path: Path, two_processes: TrainingOptions
 ) -> None:
@@ -99,7 +99,7 @@ def test_two_processes_learn_the_same_steps_report_and_leave_one_adapter(
     assert summary["eval_loss"] == pytest.approx(alone["eval_loss"], rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_stopped_launch_keeps_a_checkpoint_for_as_many_processes(
     tmp_path: Path, two_processes: TrainingOptions
 ) -> None:

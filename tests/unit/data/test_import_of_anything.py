@@ -1,4 +1,6 @@
-"""Whatever a file holds, importing it ends in records or in one clear sentence: 10,000 tries each.
+"""Whatever a file holds, importing it ends in records or in one clear sentence: 10,000 tries.
+
+With LLAMADUO_EXTENDED=1 there are 10,000 files of every kind, else 10,000 of all kinds together.
 
 Every try is drawn from a seed: arbitrary bytes, or a good file with bytes changed, lost, doubled or
 cut off. The draws are cheap, so that ten thousand of them take seconds.
@@ -9,8 +11,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,8 @@ from llamaduo_gui.data.rows import RowError
 pytestmark = pytest.mark.slow
 
 EXAMPLES = 10_000
+# Each try is a file of every kind.
+FILE_EXAMPLES = EXAMPLES if os.environ.get("LLAMADUO_EXTENDED") == "1" else EXAMPLES // 5
 ROWS: list[dict[str, Any]] = [
     {"prompt": "caf\u00e9?", "response": "yes", "category": "a"},
     {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
@@ -168,10 +174,10 @@ def make_row(draw: random.Random) -> Any:
     return row
 
 
-def ten_thousand(test: Any) -> Any:
+def tries(examples: int) -> Callable[[Any], Any]:
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-    chosen = settings(max_examples=EXAMPLES, database=None, suppress_health_check=checks)
-    return chosen(given(st.integers(0, 2**64 - 1))(test))
+    chosen = settings(max_examples=examples, database=None, suppress_health_check=checks)
+    return lambda test: chosen(given(st.integers(0, 2**64 - 1))(test))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +188,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_file_of_every_kind_is_read_or_refused_with_a_sentence(path: Path) -> None:
     outcomes: Counter[tuple[str, bool]] = Counter()
 
-    @ten_thousand
+    @tries(FILE_EXAMPLES)
     def try_one(seed: int) -> None:
         draw = random.Random(seed)
         for kind, samples in SAMPLES.items():
@@ -200,8 +206,8 @@ def test_any_file_of_every_kind_is_read_or_refused_with_a_sentence(path: Path) -
 
     try_one()
     for kind in SAMPLES:
-        assert outcomes[kind, True] + outcomes[kind, False] >= EXAMPLES
-        assert min(outcomes[kind, True], outcomes[kind, False]) > EXAMPLES / 50
+        assert outcomes[kind, True] + outcomes[kind, False] >= FILE_EXAMPLES
+        assert min(outcomes[kind, True], outcomes[kind, False]) > FILE_EXAMPLES / 50
 
 
 def check_sentence(text: str) -> None:
@@ -214,7 +220,7 @@ def test_any_row_is_a_conversation_or_refused_with_a_phrase() -> None:
     mapped = make_options(mapping={"prompt": "prompt", "response": "input", "category": "type"})
     outcomes = {"read": 0, "refused": 0}
 
-    @ten_thousand
+    @tries(EXAMPLES)
     def try_one(seed: int) -> None:
         row = make_row(random.Random(seed))
         for options in (ReadOptions(), mapped):

@@ -206,7 +206,7 @@ def test_a_tiny_training_peaks_within_a_quarter_of_the_estimate() -> None:
     assert 0.75 < ratio < 1.25
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("method", "batch", "length", "is_checkpointed"),
     [("lora", 4, 256, False), ("lora", 4, 512, True), ("full", 2, 256, False)],
