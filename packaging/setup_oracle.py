@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VARIABLE = "LLAMADUO_LLAMA_CPP"
 SCRIPT = "convert_hf_to_gguf.py"
 _CHECKOUT = ("vendor", "llama.cpp")
-_KEPT = ((SCRIPT,), ("LICENSE",), ("conversion",), ("gguf-py", "gguf"))
+_KEPT = ((SCRIPT,), ("LICENSE",), ("conversion",), ("gguf-py", "gguf"), ("models", "templates"))
 
 
 def offer_converter(setup: Setup) -> None:

@@ -23,6 +23,8 @@ from llamaduo_gui.training.recipes import load_recipe
 from llamaduo_gui.training.stage import run_finetune
 from tests.tiny_families import make_family_model
 
+pytestmark = pytest.mark.extended
+
 # Name on the Hub: tiny model, family, recipe, r and alpha of the paper, template.
 MODELS = {
     "google/gemma-2b": ("gemma-2b", "gemma", "paper-gemma2b", (8, 16), "gemma"),

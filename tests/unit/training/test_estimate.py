@@ -198,6 +198,8 @@ def measured_against_estimate(config: dict[str, Any], **settings: Any) -> float:
     return float(found["peak_bytes"] / estimate.total)
 
 
+# The peak of a small process depends on what else the machine holds in its caches.
+@pytest.mark.extended
 def test_a_tiny_training_peaks_within_a_quarter_of_the_estimate() -> None:
     ratio = measured_against_estimate(
         TINY, method="lora", batch_size=4, length=64, is_checkpointed=False

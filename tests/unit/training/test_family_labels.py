@@ -157,6 +157,8 @@ def test_templates_of_a_llama_cpp_checkout_are_learnt_from_alike(
     tmp_path: Path, name: str, conversation: str
 ) -> None:
     path = Path(CHECKOUT) / "models" / "templates" / f"{CHECKOUT_TEMPLATES[name]}.jinja"
+    if not path.is_file():
+        pytest.skip("the checkout has no such template")
     folder = write_family(tmp_path, name, path.read_text(encoding="utf-8"))
     check_labels(folder, CONVERSATIONS[conversation])
 
